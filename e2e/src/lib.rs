@@ -1,0 +1,1 @@
+//! Proof of the promises in the README, against a real cluster.

@@ -1,0 +1,50 @@
+//! What users write and readers read: the CRD types, conditions and reasons, and the documents in the slices.
+//!
+//! Types and names only; nothing here decides or does anything. Doc comments on fields of the CRDs are what
+//! `kubectl explain` shows.
+
+pub mod condition;
+pub mod plan;
+pub mod pooler;
+pub mod routing;
+pub mod server;
+pub mod slices;
+pub mod tenant;
+
+pub use condition::{ConditionType, Reason};
+pub use plan::Plan;
+pub use server::DatabaseServer;
+pub use tenant::Tenant;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// API group of every custom resource, and prefix of every label, annotation and finalizer of ours.
+pub const GROUP: &str = "tenancy.maintenance-os.com";
+/// The only served version.
+pub const VERSION: &str = "v1alpha1";
+/// Held on every Tenant that may have data outside Kubernetes.
+pub const FINALIZER: &str = "tenancy.maintenance-os.com/teardown";
+/// Label on everything we make: the tenant's uuid.
+pub const LABEL_TENANT: &str = "tenancy.maintenance-os.com/tenant";
+/// Label on slices: `routing` or the name of the database server whose pooler reads it.
+pub const LABEL_SLICE: &str = "tenancy.maintenance-os.com/slice";
+/// Label on what belongs to a database server's pooler: the server's name.
+pub const LABEL_SERVER: &str = "tenancy.maintenance-os.com/server";
+/// `app.kubernetes.io/managed-by` of everything we make.
+pub const MANAGED_BY: &str = "maintenance-os";
+/// Releases one Tenant that the mass-deletion breaker holds; its value is the Tenant's name.
+pub const ANNOTATION_CONFIRM_DELETE: &str = "tenancy.maintenance-os.com/confirm-delete";
+/// Hash of the desired state, so that an unchanged object is not written again.
+pub const ANNOTATION_HASH: &str = "tenancy.maintenance-os.com/desired-hash";
+
+/// Names another object.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct NameRef {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// Go-style durations of whole hours, minutes and seconds, as `720h` or `1h30m`.
+pub(crate) const DURATION_PATTERN: &str = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$";

@@ -1,0 +1,126 @@
+//! The routing document: what an app needs to serve a tenant. A documented contract, usable by any app.
+//!
+//! Secret `routing-00` … `routing-31` (see [`super::slices`]), key `slice.json`.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::plan::PlanLimits;
+use super::tenant::TenantState;
+
+/// One routing slice.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutingSlice {
+    /// [`super::slices::SCHEMA`].
+    pub schema: u32,
+    /// Grows by one with every write of this slice.
+    pub generation: u64,
+    /// The leadership term of the operator that wrote it; never falls.
+    pub epoch: u64,
+    /// Entries ordered by uuid.
+    pub tenants: Vec<RoutingEntry>,
+}
+
+/// One tenant as the app sees it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutingEntry {
+    /// The tenant's identity.
+    pub uuid: Uuid,
+    /// Namespace of the Tenant object.
+    pub namespace: String,
+    /// Name of the Tenant object.
+    pub name: String,
+    /// First host label.
+    pub slug: String,
+    /// Name shown to people.
+    pub display_name: String,
+    /// What customers get.
+    pub state: TenantState,
+    /// Hosts that may be served, lower case, exact. A host stands in one entry of the fleet only.
+    pub hosts: Vec<String>,
+    /// The host that links use; one of `hosts`.
+    pub primary_host: String,
+    /// The plan.
+    pub plan: RoutingPlan,
+    /// The subscription.
+    pub subscription: Subscription,
+    /// How to reach the tenant's database.
+    pub database: DatabaseAccess,
+    /// The tenant's queue.
+    pub queue: Queue,
+    /// `tenants/<uuid>/`.
+    pub storage_prefix: String,
+}
+
+/// The plan as the app sees it.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoutingPlan {
+    /// The plan's slug.
+    pub name: String,
+    /// What is switched on.
+    pub features: Vec<String>,
+    /// How much of it.
+    pub limits: PlanLimits,
+}
+
+/// The subscription as the app sees it.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Subscription {
+    /// Stripe's name of the status, or `none`.
+    pub status: String,
+    /// End of the paid period (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_period_end: Option<String>,
+    /// End of the trial (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_ends_at: Option<String>,
+}
+
+/// How to reach a tenant's database, through the pooler.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
+pub struct DatabaseAccess {
+    /// Host of the pooler.
+    pub host: String,
+    /// Port of the pooler.
+    pub port: u16,
+    /// `tenant_<uuid>`.
+    pub name: String,
+    /// The login in use.
+    pub username: String,
+    /// Its password, in clear: the truth that the binding Secret and the pooler's verifier derive from.
+    pub password: String,
+    /// libpq's mode towards the pooler.
+    pub sslmode: String,
+    /// PEM of the pooler's certificate authority; empty where `sslmode` needs none.
+    #[serde(default)]
+    pub ca: String,
+}
+
+impl std::fmt::Debug for DatabaseAccess {
+    /// Leaves the password out: entries are logged when one is refused.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("DatabaseAccess")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("name", &self.name)
+            .field("username", &self.username)
+            .field("sslmode", &self.sslmode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The tenant's queue.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Queue {
+    /// `tenant-<uuid>`.
+    pub name: String,
+    /// Share of the shared pool.
+    pub weight: i32,
+    /// Most jobs at a time.
+    pub max_processes: i32,
+}

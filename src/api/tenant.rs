@@ -1,0 +1,275 @@
+//! `Tenant`: one customer.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::NameRef;
+
+/// What one customer is to have. The smallest useful Tenant has a display name and a plan.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "tenancy.maintenance-os.com",
+    version = "v1alpha1",
+    kind = "Tenant",
+    plural = "tenants",
+    namespaced,
+    status = "TenantStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    shortname = "mten",
+    category = "maintenance-os",
+    doc = "One customer of the product: its database, logins, pooler entry, hosts, workers and backups.",
+    selectable = ".spec.planRef.name",
+    selectable = ".spec.state",
+    printcolumn(name = "Plan", type_ = "string", json_path = ".spec.planRef.name"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Status", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Host", type_ = "string", json_path = ".status.primaryHost"),
+    printcolumn(name = "Schema", type_ = "string", json_path = ".status.database.schemaVersion"),
+    printcolumn(name = "Backup", type_ = "date", json_path = ".status.backup.lastSuccess"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Database", type_ = "string", json_path = ".status.database.name", priority = "1"),
+    printcolumn(name = "Server", type_ = "string", json_path = ".status.database.server", priority = "1"),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = "1"),
+    cel,
+    validation = Rule::new("size(self.metadata.name) <= 50").message("metadata.name has more than 50 characters: choose a shorter one, the binding Secret and worker names derive from it"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be one DNS label (no dots), because it is the first label of the host: rename the Tenant"),
+    validation = Rule::new("has(self.spec.slug) || !(self.metadata.name in ['admin','api','app','auth','cdn','mail','static','status','support','www'])").message("metadata.name is a reserved host label and would be the slug: set spec.slug to another one"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.slug) == has(oldSelf.slug)").message("spec.slug can be set only at creation: create another Tenant instead").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("has(self.uuid) == has(oldSelf.uuid)").message("spec.uuid can be set only at creation: delete this Tenant (its data is kept) and create it again with the uuid").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("(has(self.database) && has(self.database.serverRef)) == (has(oldSelf.database) && has(oldSelf.database.serverRef))").message("spec.database.serverRef can be set only at creation: to move the data create a TenantMove").reason(Reason::FieldValueForbidden))]
+pub struct TenantSpec {
+    /// Name shown to people; up to 255 characters, no control characters.
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^\x00-\x1f\x7f]+$"))]
+    pub display_name: String,
+
+    /// First label of the host. Defaults to metadata.name. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.slug is immutable: create another Tenant instead"))]
+    #[x_kube(validation = Rule::new("!(self in ['admin','api','app','auth','cdn','mail','static','status','support','www'])").message("spec.slug is a reserved host label: choose another one"))]
+    pub slug: Option<String>,
+
+    /// Adopts data that is already there: the uuid of a Tenant that was deleted with its data kept.
+    /// Only at creation, and only with the right to the verb `adopt` on tenants in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.uuid is immutable: delete this Tenant (its data is kept) and create it again with the other uuid"))]
+    pub uuid: Option<String>,
+
+    /// The Plan that sets features, limits and sizes.
+    pub plan_ref: NameRef,
+
+    /// What customers get: Active, ReadOnly, Suspended or Hibernated.
+    #[serde(default)]
+    pub state: TenantState,
+
+    /// When the trial ends (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_ends_at: Option<Time>,
+
+    /// The customer's own hosts, beside `<slug>.<base domain>`. Served once their ownership is proved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["host".to_string()]))]
+    #[x_kube(validation = Rule::new("self.filter(d, has(d.primary) && d.primary).size() <= 1").message("more than one domain is primary: keep primary: true on one of spec.domains"))]
+    pub domains: Vec<Domain>,
+
+    /// Where the database lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<TenantDatabase>,
+
+    /// How the logins are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+
+    /// When backups run and how long they are kept; unset fields come from the Plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
+
+    /// What a delete of this object does to the data: Retain keeps it, Delete puts it into quarantine and then drops it.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// How long deleted data can be had back (policy Delete), as `168h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 24), regex(pattern = crate::api::DURATION_PATTERN))]
+    pub quarantine: Option<String>,
+
+    /// Refuses every delete of this object until it is set to false; holds a terminating namespace too.
+    #[serde(default)]
+    pub deletion_protection: bool,
+
+    /// Your own notes, as a CRM number; kept in the ledger.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(validation = Rule::new("self.size() <= 64").message("spec.metadata has more than 64 entries: keep long data elsewhere"))]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What customers of a Tenant get.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum TenantState {
+    /// Served, read and write.
+    #[default]
+    Active,
+    /// Served; writes are answered 503 with a page.
+    ReadOnly,
+    /// A neutral page, sessions ended, logins off.
+    Suspended,
+    /// Asleep; the first request wakes it.
+    Hibernated,
+}
+
+/// What a delete does to the data.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum DeletionPolicy {
+    /// The data stays; logins, entry and routing go. Had back by a Tenant with `spec.uuid`.
+    #[default]
+    Retain,
+    /// The data is closed off and renamed, and dropped when the quarantine has passed.
+    Delete,
+}
+
+/// One of the customer's own hosts.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct Domain {
+    /// Full host name, lower case.
+    #[schemars(
+        length(min = 3, max = 253),
+        regex(pattern = r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])$")
+    )]
+    pub host: String,
+    /// Links and redirects use this host. At most one.
+    #[serde(default)]
+    pub primary: bool,
+}
+
+/// Where a tenant's database lies.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantDatabase {
+    /// The DatabaseServer. Default: the least loaded one. Only at creation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.database.serverRef is immutable: to move the data create a TenantMove"))]
+    pub server_ref: Option<NameRef>,
+}
+
+/// How a tenant's logins are kept.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// Renew the password this often, as `720h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 24), regex(pattern = crate::api::DURATION_PATTERN))]
+    pub rotate_every: Option<String>,
+}
+
+/// When backups run and how long they are kept.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct Backup {
+    /// Cron schedule; `H` is spread by hash, as in `H 2 * * *`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 64))]
+    pub schedule: Option<String>,
+    /// How many to keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// Restores into a scratch database to prove that the backup is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+}
+
+/// How many backups to keep of each age.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct Retention {
+    /// Newest of each of the last days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 366))]
+    pub daily: Option<i32>,
+    /// Newest of each of the last weeks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 520))]
+    pub weekly: Option<i32>,
+    /// Newest of each of the last months.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 240))]
+    pub monthly: Option<i32>,
+}
+
+/// When a restore is rehearsed.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct Verify {
+    /// Cron schedule; `H` is spread by hash.
+    #[schemars(length(min = 9, max = 64))]
+    pub schedule: String,
+}
+
+/// What is there.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantStatus {
+    /// The generation that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The tenant's identity: minted once, kept over deletes, all names on servers derive from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// The host that links use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_host: Option<String>,
+    /// The database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseStatus>,
+    /// The Secret with the connection, as servicebinding.io has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<NameRef>,
+    /// The customer's own hosts and how to prove their ownership.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<DomainStatus>,
+    /// The newest backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupStatus>,
+    /// One condition per part, and `Ready`, `Reconciling`, `Stalled`, `Serving`.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A tenant's database as it is.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseStatus {
+    /// Its name on the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The DatabaseServer it lies on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The schema version of the app's migrations in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<String>,
+}
+
+/// One of the customer's own hosts.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct DomainStatus {
+    /// The host.
+    pub host: String,
+    /// True once its ownership was proved; only then is it served.
+    pub verified: bool,
+}
+
+/// The newest backup.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupStatus {
+    /// When it ended (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<String>,
+}

@@ -1,0 +1,27 @@
+//! maintenance-os: one `Tenant` object becomes a database, logins, a pooler entry, hosts, workers and backups.
+//!
+//! The map. Dependencies point one way: `main → roles → {observe, apply} → desired → api`; `app → tenancy → api`.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`api`] | what users write: CRD types, conditions and reasons, the documents in the slices |
+//! | [`settings`] | every flag and variable, parsed once |
+//! | [`telemetry`], [`http`] | logs, signals; the small servers for health, metrics and acknowledgements |
+//! | [`slices`] | reads slices from the cluster or a directory, and acknowledges them |
+//! | [`central`] | the central database: migrations and the ledger |
+//! | [`pooler`] | the agent beside PgBouncer: slices → files → RELOAD → acknowledge |
+//! | [`tenancy`] | the request side, a library any axum app can use |
+//! | [`app`] | the reference app on top of it |
+//! | [`generate`] | writes the CRDs |
+
+pub mod api;
+pub mod app;
+pub mod central;
+pub mod controller;
+pub mod generate;
+pub mod http;
+pub mod pooler;
+pub mod settings;
+pub mod slices;
+pub mod telemetry;
+pub mod tenancy;

@@ -1,0 +1,193 @@
+//! Every flag and variable, parsed once. Each flag has a variable `MOS_…` of the same name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// One binary, several roles.
+#[derive(Parser, Debug)]
+#[command(name = "maintenance-os", version, about)]
+pub struct Cli {
+    /// What this process does.
+    #[command(subcommand)]
+    pub role: Role,
+}
+
+/// What a process does.
+#[derive(Subcommand, Debug)]
+pub enum Role {
+    /// Turns Tenants into databases, logins, pooler entries and routing.
+    Operator(Box<OperatorSettings>),
+    /// Serves every tenant's hosts.
+    App(Box<AppSettings>),
+    /// Beside PgBouncer: turns pooler slices into its files.
+    PoolerAgent(PoolerAgentSettings),
+    /// Writes the custom resource definitions.
+    Crds(CrdsSettings),
+}
+
+/// Settings of the operator.
+#[derive(Args, Clone, Debug)]
+pub struct OperatorSettings {
+    /// The operator's own namespace: slices, poolers and connection Secrets lie here.
+    #[arg(long, env = "MOS_NAMESPACE", default_value = "maintenance-os")]
+    pub namespace: String,
+    /// This process's name in the Lease and in Events.
+    #[arg(long, env = "POD_NAME", default_value = "maintenance-os-operator")]
+    pub identity: String,
+    /// Connection of the central database, postgres://…
+    #[arg(long, env = "MOS_CENTRAL_URL", hide_env_values = true)]
+    pub central_url: String,
+    /// PEM file with the certificate authority of the central database.
+    #[arg(long, env = "MOS_CENTRAL_CA")]
+    pub central_ca: Option<PathBuf>,
+    /// Hosts are `<slug>.<base domain>`.
+    #[arg(long, env = "MOS_BASE_DOMAIN", default_value = "maintenance-os.com")]
+    pub base_domain: String,
+    /// Host of the admin portal; never a tenant's.
+    #[arg(long, env = "MOS_ADMIN_HOST")]
+    pub admin_host: Option<String>,
+    /// Namespaces in which Tenants are served, comma-separated.
+    #[arg(long, env = "MOS_TENANT_NAMESPACES", value_delimiter = ',', required = true)]
+    pub tenant_namespaces: Vec<String>,
+    /// Image of the pooler's pods (the same image).
+    #[arg(long, env = "MOS_IMAGE", default_value = "localhost/maintenance-os:dev")]
+    pub image: String,
+    /// The Service of the app whose endpoints acknowledge routing.
+    #[arg(long, env = "MOS_APP_SERVICE", default_value = "maintenance-os-app")]
+    pub app_service: String,
+    /// How often everything is compared again.
+    #[arg(long, env = "MOS_RESYNC", default_value = "300s", value_parser = parse_duration)]
+    pub resync: Duration,
+    /// Address of /healthz and /readyz.
+    #[arg(long, env = "MOS_HEALTH_ADDR", default_value = "0.0.0.0:8081")]
+    pub health_addr: SocketAddr,
+    /// Address of /metrics.
+    #[arg(long, env = "MOS_METRICS_ADDR", default_value = "0.0.0.0:9090")]
+    pub metrics_addr: SocketAddr,
+}
+
+/// Settings of the app.
+#[derive(Args, Clone, Debug)]
+pub struct AppSettings {
+    /// Namespace of the routing slices.
+    #[arg(long, env = "MOS_NAMESPACE", default_value = "maintenance-os")]
+    pub namespace: String,
+    /// Reads routing from `<directory>/routing-NN.json` instead of from the cluster.
+    #[arg(long, env = "MOS_ROUTING_DIRECTORY")]
+    pub routing_directory: Option<PathBuf>,
+    /// Address of the product.
+    #[arg(long, env = "MOS_LISTEN", default_value = "0.0.0.0:9000")]
+    pub listen: SocketAddr,
+    /// Address of /healthz and /readyz.
+    #[arg(long, env = "MOS_HEALTH_ADDR", default_value = "0.0.0.0:8081")]
+    pub health_addr: SocketAddr,
+    /// Address of /metrics.
+    #[arg(long, env = "MOS_METRICS_ADDR", default_value = "0.0.0.0:9090")]
+    pub metrics_addr: SocketAddr,
+    /// Address of /acks.
+    #[arg(long, env = "MOS_ACK_ADDR", default_value = "0.0.0.0:8082")]
+    pub ack_addr: SocketAddr,
+    /// Central domain.
+    #[arg(long, env = "MOS_BASE_DOMAIN", default_value = "maintenance-os.com")]
+    pub base_domain: String,
+    /// Host of the admin portal, matched exactly.
+    #[arg(long, env = "MOS_ADMIN_HOST")]
+    pub admin_host: Option<String>,
+    /// Peers whose forwarded headers are believed, comma-separated addresses or networks.
+    #[arg(long, env = "MOS_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<String>,
+    /// Most connections to poolers over all tenants.
+    #[arg(long, env = "MOS_MAX_CONNECTIONS", default_value_t = 200)]
+    pub max_connections: usize,
+    /// Tenants with series of their own in the metrics; the others count as `_other`.
+    #[arg(long, env = "MOS_METRICS_MAX_TENANTS", default_value_t = 2000)]
+    pub metrics_max_tenants: usize,
+}
+
+/// Settings of the agent beside PgBouncer.
+#[derive(Args, Clone, Debug)]
+pub struct PoolerAgentSettings {
+    /// Namespace of the pooler slices.
+    #[arg(long, env = "MOS_NAMESPACE", default_value = "maintenance-os")]
+    pub namespace: String,
+    /// The DatabaseServer whose slices are read.
+    #[arg(long, env = "MOS_SERVER")]
+    pub server: String,
+    /// Reads slices from `<directory>/<slice>.json` instead of from the cluster.
+    #[arg(long, env = "MOS_SLICES_DIRECTORY")]
+    pub slices_directory: Option<PathBuf>,
+    /// Where PgBouncer's files are written; shared with the pgbouncer container.
+    #[arg(long, env = "MOS_POOLER_DIRECTORY", default_value = "/run/pooler")]
+    pub directory: PathBuf,
+    /// PgBouncer's listen address.
+    #[arg(long, env = "MOS_POOLER_LISTEN", default_value = "0.0.0.0:6432")]
+    pub listen: SocketAddr,
+    /// Address of /healthz and /readyz.
+    #[arg(long, env = "MOS_HEALTH_ADDR", default_value = "0.0.0.0:8081")]
+    pub health_addr: SocketAddr,
+    /// Address of /metrics.
+    #[arg(long, env = "MOS_METRICS_ADDR", default_value = "0.0.0.0:9090")]
+    pub metrics_addr: SocketAddr,
+    /// Address of /acks.
+    #[arg(long, env = "MOS_ACK_ADDR", default_value = "0.0.0.0:8082")]
+    pub ack_addr: SocketAddr,
+}
+
+/// Settings of `crds`.
+#[derive(Args, Clone, Debug)]
+pub struct CrdsSettings {
+    /// Where the files are written.
+    #[arg(default_value = "crds")]
+    pub directory: PathBuf,
+}
+
+/// Parses `720h`, `1h30m`, `300s`: the durations of the API.
+///
+/// # Errors
+/// A text that is empty or has another unit.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let mut seconds = 0_u64;
+    let mut number = String::new();
+    for character in text.chars() {
+        if character.is_ascii_digit() {
+            number.push(character);
+            continue;
+        }
+        let unit = match character {
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return Err(format!("`{text}` is not a duration: use hours, minutes and seconds as in 1h30m")),
+        };
+        let count: u64 = number
+            .parse()
+            .map_err(|_| format!("`{text}` is not a duration: a number is missing before `{character}`"))?;
+        seconds = count
+            .checked_mul(unit)
+            .and_then(|part| seconds.checked_add(part))
+            .ok_or_else(|| format!("`{text}` is too long"))?;
+        number.clear();
+    }
+    if text.is_empty() || !number.is_empty() {
+        return Err(format!("`{text}` is not a duration: a unit is missing, as in 30s"));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_of_the_api_are_parsed() {
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("300s"), Ok(Duration::from_secs(300)));
+        assert!(parse_duration("").is_err());
+        assert!(parse_duration("5").is_err());
+        assert!(parse_duration("h").is_err());
+        assert!(parse_duration("2d").is_err());
+    }
+}
