@@ -18,6 +18,7 @@ pub mod api;
 pub mod app;
 pub mod central;
 pub mod controller;
+pub mod desired;
 pub mod generate;
 pub mod http;
 pub mod pooler;

@@ -1,0 +1,174 @@
+//! A PostgreSQL server's shared catalogue as far as we care, and what each statement does to it.
+//!
+//! The inventory query fills it; a statement that succeeded is executed on it too, so that the view stays true between
+//! two inventories without asking again; and the convergence tests run against it alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::names;
+use super::sql::Statement;
+
+/// Databases and roles of one server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Catalogue {
+    /// By name.
+    pub databases: BTreeMap<String, Database>,
+    /// By name.
+    pub roles: BTreeMap<String, Role>,
+}
+
+/// One database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Database {
+    /// Name of the owner.
+    pub owner: String,
+    /// `ALLOW_CONNECTIONS`.
+    pub allow_connections: bool,
+    /// -1: without limit.
+    pub connection_limit: i32,
+    /// `COMMENT ON DATABASE`: our mark, or somebody's text.
+    pub comment: Option<String>,
+    /// Grantee ("" is PUBLIC) to privileges (`CONNECT`, `CREATE`, `TEMPORARY`), without the owner's own.
+    pub grants: BTreeMap<String, BTreeSet<String>>,
+    /// `ALTER DATABASE … SET`.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// One role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Role {
+    /// May log in.
+    pub login: bool,
+    /// CREATEDB or CREATEROLE, which we can take away.
+    pub creator: bool,
+    /// SUPERUSER, REPLICATION or BYPASSRLS, which only an administrator can take away.
+    pub privileged: bool,
+    /// -1: without limit.
+    pub connection_limit: i32,
+    /// Roles that it is a member of.
+    pub member_of: BTreeSet<String>,
+    /// Memberships it may pass on to others (`WITH ADMIN OPTION`).
+    #[serde(default)]
+    pub admin_of: BTreeSet<String>,
+    /// `ALTER ROLE … [IN DATABASE …] SET`: (database or "", name) to value.
+    #[serde(default)]
+    pub settings: Vec<RoleSetting>,
+    /// `COMMENT ON ROLE`: which verifier it was given.
+    pub comment: Option<String>,
+}
+
+/// One setting of a role.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RoleSetting {
+    /// "" is every database.
+    pub database: String,
+    /// Name of the parameter.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl Catalogue {
+    /// What belongs to one tenant: its database under either name, its roles, and whoever is a member of them.
+    #[must_use]
+    pub fn of_tenant(&self, uuid: Uuid) -> Self {
+        let group = names::database(uuid);
+        let own = |name: &str| name.starts_with(&group);
+        Self {
+            databases: [group.clone(), names::quarantined(uuid)]
+                .into_iter()
+                .filter_map(|name| self.databases.get(&name).map(|database| (name, database.clone())))
+                .collect(),
+            roles: self
+                .roles
+                .iter()
+                .filter(|(name, role)| own(name) || (*name != names::PROVISIONER && role.member_of.iter().any(|of| own(of))))
+                .map(|(name, role)| (name.clone(), role.clone()))
+                .collect(),
+        }
+    }
+
+    /// Databases that PUBLIC may connect to and that accept connections: what makes a server not isolated.
+    pub fn open_to_public(&self) -> Vec<&str> {
+        self.databases
+            .iter()
+            .filter(|(_, database)| database.allow_connections && database.grants.get("").is_some_and(|granted| granted.contains("CONNECT")))
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+
+    /// Does to this view what PostgreSQL did when `statement` succeeded.
+    pub fn execute(&mut self, statement: &Statement) {
+        match statement {
+            Statement::CreateDatabase { name, .. } => {
+                let public = ["CONNECT", "TEMPORARY"].map(str::to_owned).into();
+                let database = Database {
+                    owner: names::PROVISIONER.into(),
+                    connection_limit: -1,
+                    grants: [(String::new(), public)].into(),
+                    ..Database::default()
+                };
+                self.databases.entry(name.clone()).or_insert(database);
+            }
+            Statement::RenameDatabase { from, to } => {
+                if let Some(database) = self.databases.remove(from) {
+                    self.databases.insert(to.clone(), database);
+                }
+            }
+            Statement::DropDatabase { name } => drop(self.databases.remove(name)),
+            Statement::CreateRole { name, login, member_of, .. } => {
+                let role = Role { login: *login, connection_limit: -1, member_of: member_of.iter().cloned().collect(), ..Role::default() };
+                self.roles.insert(name.clone(), role);
+            }
+            Statement::DropRole { name } => {
+                self.roles.remove(name);
+                for role in self.roles.values_mut() {
+                    role.member_of.remove(name);
+                }
+            }
+            Statement::EndSessions { .. } | Statement::EndSessionsOf { .. } => {}
+            other => self.alter(other),
+        }
+    }
+
+    fn alter(&mut self, statement: &Statement) {
+        if let Some(database) = statement.database().and_then(|name| self.databases.get_mut(name)) {
+            match statement {
+                Statement::CommentDatabase { comment, .. } => database.comment = Some(comment.clone()),
+                Statement::AllowConnections { allow, .. } => database.allow_connections = *allow,
+                Statement::ConnectionLimit { limit, .. } => database.connection_limit = *limit,
+                Statement::DatabaseSetting { key, value: Some(value), .. } => drop(database.settings.insert(key.clone(), value.clone())),
+                Statement::DatabaseSetting { key, value: None, .. } => drop(database.settings.remove(key)),
+                Statement::GrantDatabase { privileges, to, .. } => {
+                    database.grants.entry(to.clone()).or_default().extend(privileges.iter().map(|&privilege| privilege.to_owned()));
+                }
+                Statement::RevokeDatabase { from, .. } => drop(database.grants.remove(from)),
+                _ => {}
+            }
+        }
+        if let Some(role) = statement.role().and_then(|name| self.roles.get_mut(name)) {
+            match statement {
+                Statement::RoleLogin { login, .. } => role.login = *login,
+                Statement::RolePlain { .. } => {
+                    role.creator = false;
+                    role.connection_limit = -1;
+                }
+                Statement::CommentRole { comment, .. } => role.comment = Some(comment.clone()),
+                Statement::GrantRole { role: granted, .. } => drop(role.member_of.insert(granted.clone())),
+                Statement::RevokeRole { role: revoked, .. } => {
+                    role.member_of.remove(revoked);
+                    role.admin_of.remove(revoked);
+                }
+                Statement::RoleSetting { key, value, .. } => {
+                    role.settings.retain(|setting| !(setting.database.is_empty() && setting.name == *key));
+                    role.settings.push(RoleSetting { database: String::new(), name: key.clone(), value: value.clone() });
+                }
+                Statement::ResetRole { database, .. } => role.settings.retain(|setting| setting.database != *database),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The property everything stands on: from any state that any prefix of effects leaves behind, planning again from the
+//! top reaches the state that an undisturbed run reaches, and then plans nothing more.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use uuid::Uuid;
+
+use crate::api::plan::PlanSpec;
+use crate::api::pooler::PoolerEntry;
+use crate::api::routing::RoutingEntry;
+use crate::api::server::DatabaseServerSpec;
+use crate::api::tenant::{DeletionPolicy, Tenant, TenantSpec, TenantState};
+use crate::api::{FINALIZER, NameRef};
+
+use super::catalogue::Catalogue;
+use super::effect::Effect;
+use super::facts::{BindingFact, Facts, LedgerFact, LedgerRow, LedgerState, PoolerAddress, Published, Reach, Seen, ServerFacts};
+use super::sql::Statement;
+use super::tenant::{self, Outlook};
+use super::{database, names, status};
+
+const UUID: Uuid = Uuid::from_u128(0x1234);
+const SCHEMA: &str = "0001_aaaaaaaa";
+
+/// Everything outside the operator, in memory.
+#[derive(Clone, Debug, PartialEq)]
+struct World {
+    object: Option<Tenant>,
+    row: Option<LedgerRow>,
+    catalogue: Catalogue,
+    pooler: Option<PoolerEntry>,
+    routing: Option<RoutingEntry>,
+    binding: Option<String>,
+    reachable: bool,
+    /// Lost when the operator restarts, unless the routing entry has it.
+    minted: u8,
+}
+
+impl World {
+    fn new(warm: usize) -> Self {
+        let mut catalogue = Catalogue::default();
+        for number in 0..warm {
+            catalogue.execute(&Statement::CreateDatabase { name: names::warm(SCHEMA, &number.to_string()), template: names::template(SCHEMA) });
+        }
+        let mut world = Self { object: None, row: None, catalogue, pooler: None, routing: None, binding: None, reachable: true, minted: 1 };
+        world.apply_object(Uuid::from_u128(77), None);
+        world
+    }
+
+    fn apply_object(&mut self, uid: Uuid, adopt: Option<Uuid>) {
+        let spec = TenantSpec {
+            display_name: "Acme GmbH".into(),
+            plan_ref: NameRef { name: "pro".into() },
+            uuid: adopt.map(|uuid| uuid.to_string()),
+            ..TenantSpec::default()
+        };
+        let mut object = Tenant::new("acme", spec);
+        object.metadata.namespace = Some("customers".into());
+        object.metadata.uid = Some(uid.to_string());
+        object.metadata.generation = Some(1);
+        self.object = Some(object);
+    }
+
+    fn delete(&mut self, policy: DeletionPolicy) {
+        if let Some(object) = &mut self.object {
+            object.spec.deletion_policy = policy;
+            object.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            if object.metadata.finalizers.iter().flatten().count() == 0 {
+                self.object = None;
+            }
+        }
+    }
+
+    fn restart(&mut self) {
+        self.minted += 1;
+    }
+
+    fn password(&self) -> String {
+        self.routing.as_ref().map_or_else(|| format!("password-{}", self.minted), |entry| entry.database.password.clone())
+    }
+
+    fn facts(&self) -> Facts {
+        let object = self.object.clone().expect("only planned for an object that is there");
+        let uid = object.metadata.uid.as_deref().and_then(|uid| uid.parse::<Uuid>().ok());
+        let row = self.row.clone().filter(|row| row.object_uid == uid);
+        let mut catalogue = self.catalogue.of_tenant(UUID);
+        let warm = self.catalogue.databases.keys().find(|name| names::is_warm_of(name, SCHEMA)).cloned();
+        if let Some(name) = &warm {
+            catalogue.databases.insert(name.clone(), self.catalogue.databases[name].clone());
+        }
+        let server = ServerFacts {
+            name: "pg-1".into(),
+            spec: DatabaseServerSpec::default(),
+            tenants: 0,
+            open: Ok(()),
+            schema: Some(SCHEMA.into()),
+            pooler: PoolerAddress { host: "pooler-pg-1".into(), port: 6432, sslmode: "verify-full".into(), ca: "pem".into() },
+        };
+        Facts {
+            tenant: object,
+            now: Timestamp::UNIX_EPOCH,
+            epoch: 1,
+            base_domain: "example.com".into(),
+            namespace_served: true,
+            plan: Some(PlanSpec { active: true, ..PlanSpec::default() }),
+            ledger: Seen::Known(row.map_or(LedgerFact::Unregistered, LedgerFact::Row)),
+            servers: vec![server],
+            catalogue: if self.reachable { Seen::Known(catalogue) } else { Seen::Unreachable("no route".into()) },
+            warm,
+            credential: super::scram::Credential::new(self.password()),
+            pooler: Published { entry: self.pooler.clone(), reach: Reach::All },
+            routing: Published { entry: self.routing.clone(), reach: Reach::All },
+            binding: Seen::Known(self.binding.clone().map(|hash| BindingFact { ours: true, hash: Some(hash) })),
+        }
+    }
+
+    fn execute(&mut self, effect: &Effect) {
+        let object = self.object.as_mut().expect("effects are for an object that is there");
+        match effect {
+            Effect::AddFinalizer => object.metadata.finalizers = Some(vec![FINALIZER.into()]),
+            Effect::RemoveFinalizer => {
+                self.object = None;
+                self.binding = None;
+            }
+            Effect::Register => self.register(),
+            Effect::Place { server } => self.row_mut().server = Some(server.clone()),
+            Effect::Sql { batch, .. } => {
+                assert!(self.reachable, "statements were planned for a server that does not answer");
+                batch.statements().iter().for_each(|statement| self.catalogue.execute(statement));
+            }
+            Effect::Clone { .. } => {
+                let name = names::warm(SCHEMA, &format!("c{}", self.catalogue.databases.len()));
+                self.catalogue.execute(&Statement::CreateDatabase { name, template: names::template(SCHEMA) });
+            }
+            Effect::MarkProvisioned { schema } => {
+                let row = self.row_mut();
+                row.state = LedgerState::Provisioned;
+                row.schema = Some(schema.clone());
+            }
+            Effect::PublishPooler { entry, .. } => self.pooler = Some(entry.clone()),
+            Effect::WithdrawPooler { .. } => self.pooler = None,
+            Effect::PublishRouting { entry } => self.routing = Some((**entry).clone()),
+            Effect::WithdrawRouting => self.routing = None,
+            Effect::WriteBinding { hash, .. } => self.binding = Some(hash.clone()),
+            Effect::Release => self.release(),
+            Effect::Quarantine { .. } => self.row_mut().state = LedgerState::Quarantined,
+        }
+    }
+
+    fn register(&mut self) {
+        let object = self.object.as_ref().expect("checked by the caller");
+        let uid = object.metadata.uid.as_deref().and_then(|uid| uid.parse().ok());
+        match &mut self.row {
+            None => {
+                self.row = Some(LedgerRow {
+                    uuid: UUID,
+                    object_uid: uid,
+                    state: LedgerState::Registered,
+                    server: None,
+                    slug: "acme".into(),
+                    schema: None,
+                    subscription: crate::api::routing::Subscription::default(),
+                    current: true,
+                });
+            }
+            Some(row) if matches!(row.state, LedgerState::Retained | LedgerState::Quarantined) && object.spec.uuid == Some(row.uuid.to_string()) => {
+                row.object_uid = uid;
+                row.state = LedgerState::Provisioned;
+            }
+            Some(row) => row.current = true,
+        }
+    }
+
+    fn release(&mut self) {
+        if self.row_mut().state == LedgerState::Registered {
+            self.row = None;
+        } else {
+            self.row_mut().state = LedgerState::Retained;
+        }
+    }
+
+    fn row_mut(&mut self) -> &mut LedgerRow {
+        self.row.as_mut().expect("planned only with a row")
+    }
+
+    /// Plans and executes until nothing is planned; stops after `most` effects. Returns how many were executed.
+    fn run(&mut self, most: usize) -> usize {
+        let mut count = 0;
+        for _pass in 0..100 {
+            let Some(_) = self.object else { return count };
+            let Outlook { effects, .. } = tenant::plan(&self.facts());
+            if effects.is_empty() {
+                return count;
+            }
+            for effect in effects {
+                if count == most {
+                    return count;
+                }
+                self.execute(&effect);
+                count += 1;
+            }
+        }
+        panic!("no end of effects: {:?}", tenant::plan(&self.facts()).effects);
+    }
+
+    /// The state without what differs between any two runs: passwords and what derives from them.
+    fn digest(&self) -> Self {
+        let mut world = self.clone();
+        world.minted = 0;
+        world.binding = world.binding.map(|_| String::new());
+        if let Some(entry) = &mut world.routing {
+            entry.database.password = String::new();
+        }
+        for user in world.pooler.iter_mut().flat_map(|entry| &mut entry.users) {
+            user.verifier = String::new();
+        }
+        for role in world.catalogue.roles.values_mut().filter(|role| role.login) {
+            role.comment = None;
+        }
+        world.catalogue.databases.retain(|name, _| !names::is_warm(name));
+        world
+    }
+
+    fn assert_consistent(&self) {
+        let facts = self.facts();
+        let outlook = tenant::plan(&facts);
+        assert_eq!(outlook.effects, vec![], "not at rest");
+        let status = status::status(&facts, &outlook, None);
+        assert!(status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"), "{:?}", status.conditions);
+        let password = &self.routing.as_ref().expect("routed").database.password;
+        let verifier = super::scram::verifier(password);
+        assert_eq!(self.pooler.as_ref().expect("pooled").users[0].verifier, verifier, "the pooler has another password than the app");
+        let login = &self.catalogue.roles[&names::login(UUID, names::Slot::A)];
+        assert_eq!(login.comment, Some(super::scram::fingerprint(&verifier)), "the server has another password than the app");
+    }
+}
+
+fn created(warm: usize) -> World {
+    let mut world = World::new(warm);
+    world.run(usize::MAX);
+    world
+}
+
+#[test]
+fn a_create_that_stops_after_any_effect_ends_where_an_undisturbed_one_does() {
+    for warm in [0, 1] {
+        let undisturbed = created(warm);
+        undisturbed.assert_consistent();
+        let total = World::new(warm).run(usize::MAX);
+        assert!(total >= 8, "a create has at least finalizer, row, server, claim, note, pooler, binding, routing; planned {total}");
+        for first in 0..total {
+            for second in 0..=total {
+                let mut world = World::new(warm);
+                world.run(first);
+                world.restart();
+                world.run(second);
+                world.restart();
+                world.run(usize::MAX);
+                world.assert_consistent();
+                assert_eq!(world.digest(), undisturbed.digest(), "stopped after {first} and {second} effects");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_delete_at_any_point_of_a_create_and_stopped_anywhere_keeps_the_data_or_quarantines_it() {
+    let total = World::new(1).run(usize::MAX);
+    for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
+        for made in 0..=total {
+            let mut start = World::new(1);
+            start.run(made);
+            start.restart();
+            let had_database = start.catalogue.databases.contains_key(&names::database(UUID));
+            start.delete(policy);
+            let steps = start.clone().run(usize::MAX);
+            for stop in 0..=steps {
+                let mut world = start.clone();
+                world.run(stop);
+                world.restart();
+                world.run(usize::MAX);
+                assert_eq!(world.object, None, "{policy:?} after {made}, stopped after {stop}: the object is still there");
+                assert_eq!((&world.routing, &world.pooler), (&None, &None));
+                assert!(!world.catalogue.roles.values().any(|role| role.login), "a login is left");
+                let kept = world.catalogue.databases.contains_key(&names::database(UUID));
+                let quarantined = world.catalogue.databases.contains_key(&names::quarantined(UUID));
+                let expected = match policy {
+                    DeletionPolicy::Retain => (had_database, false),
+                    DeletionPolicy::Delete => (false, had_database),
+                };
+                assert_eq!((kept, quarantined), expected, "{policy:?} after {made}, stopped after {stop}");
+                assert_eq!(world.row.is_some(), had_database, "a row without data, or data without a row");
+            }
+        }
+    }
+}
+
+#[test]
+fn kept_and_quarantined_data_come_back_to_a_tenant_with_its_uuid() {
+    for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
+        let mut world = created(1);
+        world.delete(policy);
+        world.run(usize::MAX);
+        world.restart();
+        world.apply_object(Uuid::from_u128(78), Some(UUID));
+        let steps = world.clone().run(usize::MAX);
+        for stop in 0..=steps {
+            let mut world = world.clone();
+            world.run(stop);
+            world.restart();
+            world.run(usize::MAX);
+            world.assert_consistent();
+            let mark = database::mark_of(&world.catalogue.databases[&names::database(UUID)]).expect("marked");
+            assert_eq!(mark.object_uid, Uuid::from_u128(78), "the mark names the object that has the data now");
+        }
+    }
+}
+
+#[test]
+fn a_database_that_vanished_is_never_made_anew() {
+    let mut world = created(3);
+    world.catalogue.databases.remove(&names::database(UUID));
+    assert_eq!(world.run(usize::MAX), 0);
+    let outlook = tenant::plan(&world.facts());
+    let status = status::status(&world.facts(), &outlook, None);
+    assert!(status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "False" && condition.reason == "DataMissing"));
+}
+
+#[test]
+fn a_tenant_is_let_go_while_its_server_is_down_and_keeps_its_row() {
+    let mut world = created(1);
+    world.reachable = false;
+    world.delete(DeletionPolicy::Retain);
+    world.run(usize::MAX);
+    assert_eq!(world.object, None);
+    assert_eq!(world.row.as_ref().map(|row| row.state), Some(LedgerState::Retained));
+    let mut world = created(1);
+    world.reachable = false;
+    world.delete(DeletionPolicy::Delete);
+    world.run(usize::MAX);
+    assert!(world.object.is_some(), "a destructive delete waits for its server");
+}
+
+#[test]
+fn a_suspended_tenant_has_no_login_and_no_pooler_entry_and_comes_back() {
+    let mut world = created(1);
+    let before = world.digest();
+    world.object.as_mut().expect("there").spec.state = TenantState::Suspended;
+    world.run(usize::MAX);
+    assert_eq!(world.pooler, None);
+    assert!(!world.catalogue.roles[&names::login(UUID, names::Slot::A)].login);
+    assert_eq!(world.routing.as_ref().expect("the neutral page is routed").state, TenantState::Suspended);
+    world.object.as_mut().expect("there").spec.state = TenantState::Active;
+    world.run(usize::MAX);
+    world.assert_consistent();
+    assert_eq!(world.digest(), before);
+}

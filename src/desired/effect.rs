@@ -1,0 +1,148 @@
+//! Everything that the operator may do for one Tenant, as values.
+
+use std::collections::BTreeMap;
+
+use crate::api::condition::Reason;
+use crate::api::pooler::PoolerEntry;
+use crate::api::routing::RoutingEntry;
+
+use super::sql::Batch;
+
+/// One write. Each is idempotent, or fails when it was done already and is decided anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Holds the Tenant object until its teardown is done.
+    AddFinalizer,
+    /// Lets the Tenant object go.
+    RemoveFinalizer,
+    /// Writes the object into the ledger: mints or finds its uuid, or is refused.
+    Register,
+    /// Puts the tenant on a server in the ledger, if that has room.
+    Place {
+        /// The server.
+        server: String,
+    },
+    /// Runs statements on the tenant's server.
+    Sql {
+        /// The server.
+        server: String,
+        /// The statements.
+        batch: Batch,
+    },
+    /// Clones the template into one more warm database.
+    Clone {
+        /// The server.
+        server: String,
+    },
+    /// Notes in the ledger that a database was made.
+    MarkProvisioned {
+        /// Its schema.
+        schema: String,
+    },
+    /// Writes the pooler entry.
+    PublishPooler {
+        /// The server.
+        server: String,
+        /// The entry.
+        entry: PoolerEntry,
+    },
+    /// Takes the pooler entry out.
+    WithdrawPooler {
+        /// The server.
+        server: String,
+    },
+    /// Writes the routing entry.
+    PublishRouting {
+        /// The entry.
+        entry: Box<RoutingEntry>,
+    },
+    /// Takes the routing entry out.
+    WithdrawRouting,
+    /// Writes the binding Secret.
+    WriteBinding {
+        /// Its keys.
+        data: BTreeMap<String, String>,
+        /// Their hash.
+        hash: String,
+    },
+    /// Notes in the ledger that the object is gone and its data kept.
+    Release,
+    /// Notes in the ledger that the object is gone and its data waits to be dropped; held by the breaker.
+    Quarantine {
+        /// How long, in seconds.
+        seconds: i64,
+        /// The breaker was told to let this one pass.
+        confirmed: bool,
+    },
+}
+
+impl Effect {
+    /// What it does, for logs, errors and audit; without secrets.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Sql { server, batch } => format!("on {server}: {}", batch.summary()),
+            Self::Place { server } => format!("place on {server}"),
+            Self::Clone { server } => format!("clone the template on {server}"),
+            Self::AddFinalizer => "add the finalizer".into(),
+            Self::RemoveFinalizer => "remove the finalizer".into(),
+            Self::Register => "register in the ledger".into(),
+            Self::MarkProvisioned { .. } => "mark as provisioned in the ledger".into(),
+            Self::PublishPooler { .. } => "publish the pooler entry".into(),
+            Self::WithdrawPooler { .. } => "withdraw the pooler entry".into(),
+            Self::PublishRouting { .. } => "publish the routing entry".into(),
+            Self::WithdrawRouting => "withdraw the routing entry".into(),
+            Self::WriteBinding { .. } => "write the binding Secret".into(),
+            Self::Release => "release in the ledger".into(),
+            Self::Quarantine { .. } => "begin the quarantine in the ledger".into(),
+        }
+    }
+}
+
+/// How a part stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// As it should be; what there is to say of it.
+    Ready(String),
+    /// On its way by itself.
+    Progressing(Reason, String),
+    /// Needs somebody.
+    Blocked(Reason, String),
+}
+
+impl Health {
+    /// As it should be.
+    pub const fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(_))
+    }
+}
+
+/// What a part wants done next, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartPlan {
+    /// To be done now, in order. Empty: nothing to do now.
+    pub effects: Vec<Effect>,
+    /// How it stands before they are done.
+    pub health: Health,
+}
+
+impl PartPlan {
+    /// As it should be.
+    pub fn ready(message: impl Into<String>) -> Self {
+        Self { effects: Vec::new(), health: Health::Ready(message.into()) }
+    }
+
+    /// Waits for something that comes by itself.
+    pub fn wait(reason: Reason, message: impl Into<String>) -> Self {
+        Self { effects: Vec::new(), health: Health::Progressing(reason, message.into()) }
+    }
+
+    /// Needs somebody.
+    pub fn blocked(reason: Reason, message: impl Into<String>) -> Self {
+        Self { effects: Vec::new(), health: Health::Blocked(reason, message.into()) }
+    }
+
+    /// Does something.
+    pub fn act(effects: Vec<Effect>, message: impl Into<String>) -> Self {
+        Self { effects, health: Health::Progressing(Reason::Provisioning, message.into()) }
+    }
+}

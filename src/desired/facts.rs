@@ -1,0 +1,242 @@
+//! What was seen: plain values that the pure parts decide on.
+//!
+//! Unreachable is not absent (rule R12): a source that did not answer is [`Seen::Unreachable`], and no part takes it for
+//! a reason to make or to destroy anything.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::api::plan::PlanSpec;
+use crate::api::pooler::PoolerEntry;
+use crate::api::routing::{RoutingEntry, Subscription};
+use crate::api::server::DatabaseServerSpec;
+use crate::api::tenant::{Tenant, TenantStatus};
+
+use super::catalogue::Catalogue;
+use super::scram::Credential;
+
+/// What a source answered, or that it did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen<T> {
+    /// It answered.
+    Known(T),
+    /// It did not, or not with rights; why.
+    Unreachable(String),
+}
+
+/// What the ledger says of a Tenant object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerFact {
+    /// No row yet.
+    Unregistered,
+    /// The row of this object.
+    Row(LedgerRow),
+    /// The ledger refused to register it.
+    Refused(Refusal),
+}
+
+/// A row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// The tenant.
+    pub uuid: Uuid,
+    /// The object that has it; None: kept data.
+    pub object_uid: Option<Uuid>,
+    /// What became of the data.
+    pub state: LedgerState,
+    /// The server that has, or is to have, the database.
+    pub server: Option<String>,
+    /// The slug that belongs to the data.
+    pub slug: String,
+    /// Schema (`<version>_<checksum>`) of the database.
+    pub schema: Option<String>,
+    /// The subscription.
+    pub subscription: Subscription,
+    /// Whether name, plan, state and hosts in the row are those of the object's current generation.
+    pub current: bool,
+}
+
+/// What became of a tenant's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LedgerState {
+    /// No database was made yet.
+    Registered,
+    /// A database was made; if it is missing, nothing is made in its place.
+    Provisioned,
+    /// The object is gone, the data is kept.
+    Retained,
+    /// The object is gone, the data waits to be dropped.
+    Quarantined,
+    /// The data is dropped.
+    Dropped,
+}
+
+/// Why the ledger refuses a Tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A live Tenant has the slug.
+    SlugTaken {
+        /// The slug.
+        slug: String,
+        /// Its namespace/name.
+        holder: String,
+    },
+    /// Data kept from a deleted Tenant has the slug.
+    SlugKept {
+        /// The slug.
+        slug: String,
+        /// The data.
+        uuid: Uuid,
+    },
+    /// Another Tenant has the host.
+    HostTaken {
+        /// The host.
+        host: String,
+    },
+    /// `spec.uuid` names nothing that can be adopted; why.
+    NotAdoptable {
+        /// The uuid.
+        uuid: Uuid,
+        /// What is the matter with it.
+        why: String,
+    },
+    /// `status.uuid` is set and the ledger has no such row.
+    LedgerLost {
+        /// The uuid.
+        uuid: Uuid,
+    },
+}
+
+/// A DatabaseServer as far as tenants are concerned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerFacts {
+    /// Its name.
+    pub name: String,
+    /// Its spec.
+    pub spec: DatabaseServerSpec,
+    /// Tenants that the ledger places on it.
+    pub tenants: usize,
+    /// Whether new tenants may be placed: reachable, isolated, template there; Err says why not.
+    pub open: Result<(), String>,
+    /// Schema of the template that is there.
+    pub schema: Option<String>,
+    /// How the app reaches its pooler.
+    pub pooler: PoolerAddress,
+}
+
+/// How the app reaches a pooler.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolerAddress {
+    /// Host of the Service.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// libpq's mode.
+    pub sslmode: String,
+    /// PEM of the certificate authority.
+    pub ca: String,
+}
+
+/// What the fleet's slices hold of one tenant, and who serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published<T> {
+    /// The entry in the slice, or on its way there.
+    pub entry: Option<T>,
+    /// Who serves that, or its absence.
+    pub reach: Reach,
+}
+
+/// Who serves the newest state of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Every ready endpoint, at least one.
+    All,
+    /// There is no ready endpoint.
+    NoReaders,
+    /// Not all yet.
+    Behind {
+        /// Names of the endpoints that are behind.
+        readers: Vec<String>,
+        /// For how long it has been waited.
+        waited: Duration,
+    },
+}
+
+/// How long a reader is waited for before it is only named.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Reach {
+    /// Nobody has to be waited for any more.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::NoReaders => false,
+            Self::Behind { waited, .. } => *waited >= PATIENCE,
+        }
+    }
+}
+
+/// The binding Secret beside the Tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindingFact {
+    /// Controlled by this very Tenant object.
+    pub ours: bool,
+    /// Desired hash noted on it; None also when it was changed after we wrote it.
+    pub hash: Option<String>,
+}
+
+/// Everything that is seen of one Tenant.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The object.
+    pub tenant: Tenant,
+    /// The time.
+    pub now: Timestamp,
+    /// Term of leadership.
+    pub epoch: u64,
+    /// Hosts are `<slug>.<base domain>`.
+    pub base_domain: String,
+    /// Whether the object's namespace is one of those that are served.
+    pub namespace_served: bool,
+    /// The Plan that it names.
+    pub plan: Option<PlanSpec>,
+    /// The ledger's word.
+    pub ledger: Seen<LedgerFact>,
+    /// Every DatabaseServer.
+    pub servers: Vec<ServerFacts>,
+    /// The tenant's part of the catalogue of the server that the ledger names.
+    pub catalogue: Seen<Catalogue>,
+    /// A warm database on that server, reserved for this tenant.
+    pub warm: Option<String>,
+    /// The password in use, or the one to be used.
+    pub credential: Credential,
+    /// The pooler entry.
+    pub pooler: Published<PoolerEntry>,
+    /// The routing entry.
+    pub routing: Published<RoutingEntry>,
+    /// The binding Secret.
+    pub binding: Seen<Option<BindingFact>>,
+}
+
+impl Facts {
+    /// The status as it is stored.
+    pub fn status(&self) -> TenantStatus {
+        self.tenant.status.clone().unwrap_or_default()
+    }
+
+    /// The row, when the ledger has one for this object.
+    pub fn row(&self) -> Option<&LedgerRow> {
+        match &self.ledger {
+            Seen::Known(LedgerFact::Row(row)) => Some(row),
+            _ => None,
+        }
+    }
+
+    /// The server that the ledger names.
+    pub fn server(&self) -> Option<&ServerFacts> {
+        let name = self.row()?.server.as_ref()?;
+        self.servers.iter().find(|server| server.name == *name)
+    }
+}

@@ -1,0 +1,38 @@
+//! What should exist. Pure: facts in, effects and health out; no client, no clock, no randomness, no environment.
+//!
+//! One file per part of a tenant, all of one shape: `plan(facts, …) -> PartPlan`. [`tenant`] puts them in order.
+
+pub mod catalogue;
+pub mod credentials;
+pub mod database;
+pub mod effect;
+pub mod facts;
+pub mod names;
+pub mod pooler;
+pub mod provisioning;
+pub mod registration;
+pub mod routing;
+pub mod scram;
+pub mod sql;
+pub mod status;
+pub mod teardown;
+pub mod tenant;
+
+
+use crate::api::condition::Reason;
+
+use effect::PartPlan;
+use facts::Reach;
+
+/// Ready when every reader serves the entry; one that has been behind too long is named and not waited for.
+fn wait_for_readers(reach: &Reach, what: &str) -> PartPlan {
+    match reach {
+        Reach::All => PartPlan::ready(format!("served by every {what}")),
+        Reach::Behind { readers, .. } if reach.is_settled() => PartPlan::ready(format!("served; {what} {} is behind", readers.join(", "))),
+        Reach::Behind { readers, .. } => PartPlan::wait(Reason::Provisioning, format!("{what} {} does not serve it yet", readers.join(", "))),
+        Reach::NoReaders => PartPlan::wait(Reason::NoReaders, format!("no {what} is ready")),
+    }
+}
+
+#[cfg(test)]
+mod convergence;

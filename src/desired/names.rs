@@ -1,0 +1,147 @@
+//! Names on servers and in the cluster. Everything derives from the uuid (decision D4): nothing chosen by a customer
+//! ever reaches SQL, and a name never changes.
+
+use uuid::Uuid;
+
+/// The operator's role: makes databases and roles, enters only `postgres` and the template being built.
+pub const PROVISIONER: &str = "maintenance_os_provisioner";
+/// Owns the tables of every tenant; nobody logs in as it.
+pub const SCHEMA_ROLE: &str = "maintenance_os_schema";
+/// Holds the grants that tenants' logins have on tables.
+pub const APP_ROLE: &str = "maintenance_os_app";
+/// Every tenant's group role is a member; named in `pg_hba.conf`.
+pub const TENANTS_ROLE: &str = "maintenance_os_tenants";
+/// Runs migrations.
+pub const MIGRATOR: &str = "maintenance_os_migrator";
+/// Reads everything for backups.
+pub const BACKUP: &str = "maintenance_os_backup";
+/// The template while it is being built.
+pub const TEMPLATE_BUILD: &str = "maintenance_os_template_build";
+const TEMPLATE_PREFIX: &str = "maintenance_os_template_";
+const WARM_PREFIX: &str = "maintenance_os_warm_";
+
+/// Which of a tenant's two logins is in use; rotation goes from one to the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Slot {
+    /// `…_a`
+    #[default]
+    A,
+    /// `…_b`
+    B,
+}
+
+impl Slot {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
+
+    const fn letter(self) -> char {
+        match self {
+            Self::A => 'a',
+            Self::B => 'b',
+        }
+    }
+}
+
+/// `tenant_<uuid>`: database and group role.
+pub fn database(uuid: Uuid) -> String {
+    format!("tenant_{uuid}")
+}
+
+/// `tenant_<uuid>_a` or `_b`.
+pub fn login(uuid: Uuid, slot: Slot) -> String {
+    format!("tenant_{uuid}_{}", slot.letter())
+}
+
+/// The slot that a login's name ends in.
+pub fn slot_of(login: &str) -> Option<Slot> {
+    Slot::BOTH.into_iter().find(|slot| login.ends_with(&format!("_{}", slot.letter())))
+}
+
+/// `quarantine_<uuid>`: a database that is waiting to be dropped.
+pub fn quarantined(uuid: Uuid) -> String {
+    format!("quarantine_{uuid}")
+}
+
+/// The uuid in `tenant_<uuid>` or `quarantine_<uuid>`.
+pub fn uuid_of(database: &str) -> Option<Uuid> {
+    let text = database.strip_prefix("tenant_").or_else(|| database.strip_prefix("quarantine_"))?;
+    (text.len() == 36).then(|| Uuid::parse_str(text).ok()).flatten()
+}
+
+/// The template of a schema: `maintenance_os_template_<version>_<checksum>`.
+pub fn template(schema: &str) -> String {
+    format!("{TEMPLATE_PREFIX}{schema}")
+}
+
+/// A database kept ready: `maintenance_os_warm_<schema>_<id>`.
+pub fn warm(schema: &str, id: &str) -> String {
+    format!("{WARM_PREFIX}{schema}_{id}")
+}
+
+/// Whether `database` is a warm one of `schema`.
+pub fn is_warm_of(database: &str, schema: &str) -> bool {
+    database.strip_prefix(WARM_PREFIX).and_then(|rest| rest.strip_prefix(schema)).is_some_and(|rest| rest.starts_with('_'))
+}
+
+/// Whether `database` is a warm one of any schema.
+pub fn is_warm(database: &str) -> bool {
+    database.starts_with(WARM_PREFIX)
+}
+
+/// Version of the newest migration in a schema's name (`0003_1f2e3d4c` → `0003`): what people see.
+pub fn schema_version(schema: &str) -> &str {
+    schema.split('_').next().unwrap_or(schema)
+}
+
+/// `tenant-<uuid>`.
+pub fn queue(uuid: Uuid) -> String {
+    format!("tenant-{uuid}")
+}
+
+/// `tenants/<uuid>/`.
+pub fn storage_prefix(uuid: Uuid) -> String {
+    format!("tenants/{uuid}/")
+}
+
+/// Secret with the connection, beside the Tenant.
+pub fn binding(tenant: &str) -> String {
+    format!("{tenant}-db")
+}
+
+/// Deployment, Service and accounts of a server's pooler.
+pub fn pooler(server: &str) -> String {
+    format!("pooler-{server}")
+}
+
+/// Secret with the passwords of migrator and backup, made by the operator.
+pub fn server_roles(server: &str) -> String {
+    format!("{server}-roles")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_login_fits_into_postgresqls_63_bytes() {
+        assert_eq!(login(Uuid::max(), Slot::B).len(), 45);
+    }
+
+    #[test]
+    fn a_warm_database_belongs_to_exactly_its_schema() {
+        let name = warm("0001_aaaaaaaa", "17");
+        assert!(is_warm_of(&name, "0001_aaaaaaaa"));
+        assert!(!is_warm_of(&name, "0001_aaaaaaa"));
+        assert!(!is_warm_of(&template("0001_aaaaaaaa"), "0001_aaaaaaaa"));
+    }
+
+    #[test]
+    fn a_uuid_is_read_back_from_names_of_ours_only() {
+        let uuid = Uuid::from_u128(7);
+        assert_eq!(uuid_of(&database(uuid)), Some(uuid));
+        assert_eq!(uuid_of(&quarantined(uuid)), Some(uuid));
+        assert_eq!(uuid_of(&login(uuid, Slot::A)), None);
+        assert_eq!(uuid_of("tenant_00000000000000000000000000000007"), None);
+        assert_eq!(slot_of(&login(uuid, Slot::B)), Some(Slot::B));
+    }
+}

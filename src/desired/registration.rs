@@ -1,0 +1,141 @@
+//! Registration and placement: which uuid and which server the tenant has.
+//!
+//! From      the object's name, uid and `spec`; the ledger
+//! Makes     the tenant's row in the ledger, the server in it
+//! Ready     when the ledger has a row for this very object and names its server
+//! Teardown  the row is released or quarantined, see `teardown`
+
+use crate::api::condition::Reason;
+
+use super::effect::{Effect, PartPlan};
+use super::facts::{Facts, LedgerFact, LedgerRow, LedgerState, Refusal, Seen, ServerFacts};
+
+/// The ledger's row.
+pub fn plan(facts: &Facts) -> PartPlan {
+    if !facts.namespace_served {
+        return PartPlan::blocked(
+            Reason::PermissionDenied,
+            "Tenants in this namespace are not served and customers get nothing: add the namespace to the chart's tenantNamespaces",
+        );
+    }
+    match &facts.ledger {
+        Seen::Unreachable(why) => PartPlan::wait(
+            Reason::DatabaseUnreachable,
+            format!("the central database does not answer; customers are served as before: {why}"),
+        ),
+        Seen::Known(LedgerFact::Refused(refusal)) => {
+            let (reason, message) = refused(refusal);
+            PartPlan::blocked(reason, message)
+        }
+        Seen::Known(LedgerFact::Unregistered) => match may_begin(facts) {
+            Ok(()) => PartPlan::act(vec![Effect::Register], "being registered"),
+            Err(blocked) => blocked,
+        },
+        Seen::Known(LedgerFact::Row(row)) if !row.current => PartPlan::act(vec![Effect::Register], "being updated in the ledger"),
+        Seen::Known(LedgerFact::Row(row)) => PartPlan::ready(format!("tenant {}", row.uuid)),
+    }
+}
+
+/// The server.
+pub fn placement(facts: &Facts, row: &LedgerRow) -> PartPlan {
+    if let Some(server) = &row.server {
+        return match facts.server() {
+            Some(_) => PartPlan::ready(format!("on {server}")),
+            None => PartPlan::blocked(
+                Reason::ServerNotFound,
+                format!("the data lies on DatabaseServer {server}, which does not exist any more: create it again with the same server behind it"),
+            ),
+        };
+    }
+    let asked = facts.tenant.spec.database.as_ref().and_then(|database| database.server_ref.as_ref()).map(|reference| reference.name.as_str());
+    match choose(&facts.servers, asked) {
+        Ok(server) => PartPlan::act(vec![Effect::Place { server: server.name.clone() }], format!("being placed on {}", server.name)),
+        Err(plan) => plan,
+    }
+}
+
+/// A new Tenant needs a Plan that is sold; one that has data keeps it whatever becomes of its Plan.
+fn may_begin(facts: &Facts) -> Result<(), PartPlan> {
+    let name = &facts.tenant.spec.plan_ref.name;
+    match &facts.plan {
+        None => Err(PartPlan::blocked(Reason::PlanNotFound, plan_not_found(name))),
+        Some(plan) if !plan.active && facts.tenant.spec.uuid.is_none() => Err(PartPlan::blocked(
+            Reason::PlanInactive,
+            format!("Plan {name} is not sold any more: set spec.planRef.name to an active Plan (kubectl get plans)"),
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The message where a Plan is missing.
+pub fn plan_not_found(name: &str) -> String {
+    format!("there is no Plan {name}: create it, or set spec.planRef.name to one of kubectl get plans")
+}
+
+fn choose<'a>(servers: &'a [ServerFacts], asked: Option<&str>) -> Result<&'a ServerFacts, PartPlan> {
+    if let Some(name) = asked {
+        let server = servers.iter().find(|server| server.name == name).ok_or_else(|| {
+            PartPlan::blocked(
+                Reason::ServerNotFound,
+                format!("there is no DatabaseServer {name}: create it, or create the Tenant again with another spec.database.serverRef (kubectl get databaseservers)"),
+            )
+        })?;
+        if is_full(server) {
+            return Err(PartPlan::blocked(
+                Reason::CapacityExceeded,
+                format!("DatabaseServer {name} is full ({} tenants): raise spec.capacity.maxTenants or choose another server", server.tenants),
+            ));
+        }
+        return server.open.as_ref().map(|()| server).map_err(|why| closed(&format!("DatabaseServer {name} takes no tenants yet: {why}")));
+    }
+    if servers.is_empty() {
+        return Err(PartPlan::blocked(Reason::ServerNotFound, "there is no DatabaseServer: create one (see manifests/samples)"));
+    }
+    let roomy: Vec<_> = servers.iter().filter(|server| !is_full(server)).collect();
+    if roomy.is_empty() {
+        return Err(PartPlan::blocked(
+            Reason::CapacityExceeded,
+            "every DatabaseServer is full: raise spec.capacity.maxTenants or create another DatabaseServer",
+        ));
+    }
+    roomy.iter().filter(|server| server.open.is_ok()).min_by_key(|server| (server.tenants, server.name.clone())).copied().ok_or_else(|| {
+        let why: Vec<_> = roomy.iter().filter_map(|server| server.open.as_ref().err().map(|why| format!("{}: {why}", server.name))).collect();
+        closed(&format!("no DatabaseServer takes tenants yet: {}", why.join("; ")))
+    })
+}
+
+fn closed(message: &str) -> PartPlan {
+    PartPlan::wait(Reason::DatabaseUnreachable, message)
+}
+
+fn is_full(server: &ServerFacts) -> bool {
+    usize::try_from(server.spec.capacity.max_tenants).is_ok_and(|most| server.tenants >= most)
+}
+
+fn refused(refusal: &Refusal) -> (Reason, String) {
+    match refusal {
+        Refusal::SlugTaken { slug, holder } => (
+            Reason::SlugConflict,
+            format!("slug {slug} belongs to Tenant {holder}, whose customers are not affected: delete this Tenant and create it with another spec.slug"),
+        ),
+        Refusal::SlugKept { slug, uuid } => (
+            Reason::SlugConflict,
+            format!("slug {slug} belongs to data that was kept: to take it over create this Tenant again with spec.uuid: {uuid}, else with another spec.slug"),
+        ),
+        Refusal::HostTaken { host } => {
+            (Reason::DomainConflict, format!("host {host} belongs to another Tenant, whose customers are not affected: remove it from spec.domains"))
+        }
+        Refusal::NotAdoptable { uuid, why } => {
+            (Reason::Conflict, format!("data {uuid} cannot be adopted: {why}. Create this Tenant again with the right spec.uuid, or without"))
+        }
+        Refusal::LedgerLost { uuid } => (
+            Reason::LedgerLost,
+            format!("the ledger has no row for {uuid}, which this Tenant was given: nothing is made or dropped until the central database is restored"),
+        ),
+    }
+}
+
+/// Whether a database may be made for the row: only before one was ever made.
+pub const fn may_make_database(row: &LedgerRow) -> bool {
+    matches!(row.state, LedgerState::Registered)
+}

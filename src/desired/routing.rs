@@ -1,0 +1,56 @@
+//! The tenant's routing entry: what the app serves.
+//!
+//! From      everything else
+//! Makes     an entry in slice `routing-NN`
+//! Ready     when every ready app endpoint serves it
+//! Teardown  first, so that no request begins any more
+
+use kube::ResourceExt;
+
+use crate::api::condition::{ConditionType, Reason};
+use crate::api::plan::PlanSpec;
+use crate::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan};
+
+use super::effect::{Effect, PartPlan};
+use super::facts::{Facts, LedgerRow, Reach};
+use super::{names, wait_for_readers};
+
+/// The routing entry.
+pub fn plan(facts: &Facts, wanted: &RoutingEntry) -> PartPlan {
+    if facts.routing.entry.as_ref() != Some(wanted) {
+        return PartPlan::act(vec![Effect::PublishRouting { entry: Box::new(wanted.clone()) }], "the routing entry is being written");
+    }
+    if facts.routing.reach == Reach::NoReaders {
+        // An app that was scaled away changes `Serving`, not whether what is asked for is in place (decision D7).
+        let was_ready = facts.status().conditions.iter().any(|condition| condition.type_ == ConditionType::RouteReady.as_str() && condition.status == "True");
+        return if was_ready {
+            PartPlan::ready("routed; no app endpoint is ready")
+        } else {
+            PartPlan::wait(Reason::NoReaders, "no app endpoint is ready to serve the hosts: kubectl get pods -l app=maintenance-os")
+        };
+    }
+    wait_for_readers(&facts.routing.reach, "app endpoint")
+}
+
+/// The entry that a tenant is to have. Only hosts whose ownership is proved are in it.
+pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: DatabaseAccess) -> RoutingEntry {
+    let tenant = &facts.tenant;
+    let host = format!("{}.{}", row.slug, facts.base_domain);
+    let mut subscription = row.subscription.clone();
+    subscription.trial_ends_at = tenant.spec.trial_ends_at.as_ref().map(|time| time.0.to_string());
+    RoutingEntry {
+        uuid: row.uuid,
+        namespace: tenant.namespace().unwrap_or_default(),
+        name: tenant.name_any(),
+        slug: row.slug.clone(),
+        display_name: tenant.spec.display_name.clone(),
+        state: tenant.spec.state,
+        hosts: vec![host.clone()],
+        primary_host: host,
+        plan: RoutingPlan { name: tenant.spec.plan_ref.name.clone(), features: plan.features.clone(), limits: plan.limits.clone() },
+        subscription,
+        database,
+        queue: Queue { name: names::queue(row.uuid), weight: plan.workers.weight, max_processes: plan.workers.max_processes },
+        storage_prefix: names::storage_prefix(row.uuid),
+    }
+}

@@ -1,0 +1,137 @@
+//! The status of a Tenant: what there is, said in conditions. Written only when it says something new.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
+
+use crate::api::NameRef;
+use crate::api::condition::{ConditionType, Reason};
+use crate::api::tenant::{DatabaseStatus, DomainStatus, TenantState, TenantStatus};
+
+use super::effect::Health;
+use super::facts::{Facts, LedgerFact, Reach, Refusal, Seen};
+use super::names;
+use super::tenant::{ORDER, Outlook};
+
+/// The status that the Tenant is to have. `failure`: what went wrong with an effect just now.
+pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<(Reason, String)>) -> TenantStatus {
+    let mut status = facts.status();
+    status.observed_generation = facts.tenant.metadata.generation;
+    if let Some(row) = facts.row() {
+        status.uuid = Some(row.uuid.to_string());
+        status.primary_host = Some(format!("{}.{}", row.slug, facts.base_domain));
+        status.database = Some(DatabaseStatus {
+            name: row.server.as_ref().map(|_| names::database(row.uuid)),
+            server: row.server.clone(),
+            schema_version: row.schema.as_deref().map(|schema| names::schema_version(schema).to_owned()),
+        });
+        status.binding = Some(NameRef { name: names::binding(&facts.tenant.name_any()) });
+    }
+    status.domains = facts.tenant.spec.domains.iter().map(|domain| DomainStatus { host: domain.host.clone(), verified: false }).collect();
+    let trouble = failure.map(|(reason, message)| Health::Progressing(reason, message)).or_else(|| outlook.trouble().cloned());
+    let complete = trouble.is_none() && outlook.effects.is_empty() && outlook.health.contains_key(&ConditionType::RouteReady);
+    let mut writer = Writer { facts, before: std::mem::take(&mut status.conditions), conditions: Vec::new() };
+    summary(&mut writer, trouble.as_ref(), complete);
+    for &condition in ORDER {
+        part(&mut writer, condition, outlook.health.get(&condition));
+    }
+    serving(&mut writer, complete, trouble.as_ref());
+    status.conditions = writer.conditions;
+    status
+}
+
+/// Ready, Reconciling and Stalled, as kstatus reads them.
+fn summary(writer: &mut Writer<'_>, trouble: Option<&Health>, complete: bool) {
+    let (reason, message) = match trouble {
+        None if complete => state(writer.facts),
+        None => (Reason::Provisioning, "work has begun; nothing to do but wait".to_owned()),
+        Some(Health::Ready(message)) => (Reason::Provisioning, message.clone()),
+        Some(Health::Progressing(reason, message) | Health::Blocked(reason, message)) => (*reason, message.clone()),
+    };
+    let stalled = matches!(trouble, Some(Health::Blocked(..)));
+    writer.set(ConditionType::Ready, Some(complete), reason, &message);
+    writer.set(ConditionType::Reconciling, Some(!complete && !stalled), reason, if complete || stalled { "" } else { &message });
+    writer.set(ConditionType::Stalled, Some(stalled), reason, if stalled { &message } else { "" });
+}
+
+fn part(writer: &mut Writer<'_>, condition: ConditionType, health: Option<&Health>) {
+    match health {
+        None => writer.set(condition, None, Reason::Provisioning, "not reached yet"),
+        Some(Health::Ready(message)) if condition == ConditionType::DomainsVerified && !writer.facts.tenant.spec.domains.is_empty() => {
+            writer.set(condition, Some(false), Reason::DomainUnverified, message);
+        }
+        Some(Health::Ready(message)) => writer.set(condition, Some(true), Reason::Active, message),
+        Some(Health::Progressing(reason, message) | Health::Blocked(reason, message)) => writer.set(condition, Some(false), *reason, message),
+    }
+}
+
+/// Whether customers are served, which is another question than whether what is asked for is in place (decision D16).
+fn serving(writer: &mut Writer<'_>, complete: bool, trouble: Option<&Health>) {
+    let routed = writer.facts.routing.entry.is_some();
+    let state = writer.facts.tenant.spec.state;
+    match state {
+        TenantState::Suspended | TenantState::Hibernated if complete => {
+            let (reason, message) = self::state(writer.facts);
+            writer.set(ConditionType::Serving, Some(false), reason, &message);
+        }
+        _ if routed && writer.facts.routing.reach == Reach::NoReaders => {
+            writer.set(ConditionType::Serving, Some(false), Reason::NoReaders, "no app endpoint is ready, so that no customer is served: kubectl get pods -l app=maintenance-os");
+        }
+        _ if complete => {
+            let reason = self::state(writer.facts).0;
+            writer.set(ConditionType::Serving, Some(true), reason, "the hosts answer");
+        }
+        _ => {
+            let reason = match trouble {
+                Some(Health::Progressing(reason, _) | Health::Blocked(reason, _)) => *reason,
+                _ => Reason::Provisioning,
+            };
+            // What was served before goes on being served while something else is put right, except where data is gone.
+            let served = routed && reason != Reason::DataMissing;
+            writer.set(ConditionType::Serving, Some(served), reason, if served { "the hosts answer as before" } else { "customers are not served yet" });
+        }
+    }
+}
+
+fn state(facts: &Facts) -> (Reason, String) {
+    let host = facts.routing.entry.as_ref().map(|entry| entry.primary_host.clone()).unwrap_or_default();
+    match facts.tenant.spec.state {
+        TenantState::Active => (Reason::Active, format!("{host} is served")),
+        TenantState::ReadOnly => (Reason::ReadOnly, format!("{host} is served, writes are refused: set spec.state to Active to allow them")),
+        TenantState::Suspended => (Reason::Suspended, format!("{host} answers with a neutral page: set spec.state to Active to serve it again")),
+        TenantState::Hibernated => (Reason::Hibernated, format!("{host} is asleep")),
+    }
+}
+
+/// The uuid that a Tenant claims to have, for a row that the ledger lost.
+pub fn lost_uuid(facts: &Facts) -> Option<uuid::Uuid> {
+    match &facts.ledger {
+        Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { uuid })) => Some(*uuid),
+        _ => None,
+    }
+}
+
+struct Writer<'a> {
+    facts: &'a Facts,
+    before: Vec<Condition>,
+    conditions: Vec<Condition>,
+}
+
+impl Writer<'_> {
+    /// Adds a condition; its time of transition is that of the last change of its status.
+    fn set(&mut self, condition: ConditionType, value: Option<bool>, reason: Reason, message: &str) {
+        let status = match value {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
+        let before = self.before.iter().find(|before| before.type_ == condition.as_str() && before.status == status);
+        self.conditions.push(Condition {
+            type_: condition.as_str().to_owned(),
+            status: status.to_owned(),
+            reason: reason.as_str().to_owned(),
+            message: message.to_owned(),
+            last_transition_time: before.map_or_else(|| Time(self.facts.now), |before| before.last_transition_time.clone()),
+            observed_generation: self.facts.tenant.metadata.generation,
+        });
+    }
+}

@@ -1,0 +1,147 @@
+//! What a delete does, in the reverse order of what a create did.
+//!
+//! Routing goes first, then the pooler entry, then the logins, then the ledger's row is released or put into quarantine,
+//! and last the finalizer. Data is never dropped here: `Retain` keeps it, `Delete` puts it into quarantine, and only the
+//! ledger's own clock ends a quarantine (decision D12).
+
+use kube::ResourceExt;
+
+use crate::api::ANNOTATION_CONFIRM_DELETE;
+use crate::api::condition::{ConditionType, Reason};
+use crate::api::tenant::DeletionPolicy;
+use crate::settings::parse_duration;
+
+use super::database;
+use super::effect::{Effect, Health};
+use super::facts::{Facts, LedgerFact, LedgerRow, LedgerState, Reach, Refusal, Seen};
+use super::names;
+use super::sql::Batch;
+use super::tenant::Outlook;
+
+/// How long deleted data can be had back where the Tenant says nothing: seven days.
+const QUARANTINE_SECONDS: i64 = 7 * 24 * 3600;
+
+/// What is to be done next for a Tenant that is being deleted.
+pub fn plan(facts: &Facts) -> Outlook {
+    let row = match &facts.ledger {
+        Seen::Unreachable(why) => {
+            return hold(Reason::DatabaseUnreachable, format!("the delete waits for the central database, which does not answer: {why}"));
+        }
+        Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { uuid })) => {
+            return hold(
+                Reason::LedgerLost,
+                format!("the ledger has no row for {uuid}, so that nothing can be released safely: restore the central database, or remove the finalizer by hand; the data stays on its server"),
+            );
+        }
+        // It never got anything: nothing to undo.
+        Seen::Known(LedgerFact::Unregistered | LedgerFact::Refused(_)) => return act(vec![Effect::RemoveFinalizer]),
+        Seen::Known(LedgerFact::Row(row)) => row,
+    };
+    if facts.routing.entry.is_some() {
+        return act(vec![Effect::WithdrawRouting]);
+    }
+    if waits(&facts.routing.reach) {
+        return wait("waiting until no app endpoint routes it any more");
+    }
+    if let (Some(_), Some(server)) = (&facts.pooler.entry, &row.server) {
+        return act(vec![Effect::WithdrawPooler { server: server.clone() }]);
+    }
+    if waits(&facts.pooler.reach) {
+        return wait("waiting until no pooler serves it any more");
+    }
+    match facts.tenant.spec.deletion_policy {
+        DeletionPolicy::Retain => retain(facts, row),
+        DeletionPolicy::Delete => delete(facts, row),
+    }
+}
+
+fn retain(facts: &Facts, row: &LedgerRow) -> Outlook {
+    if row.state == LedgerState::Retained {
+        return act(vec![Effect::RemoveFinalizer]);
+    }
+    let Some(server) = &row.server else { return act(vec![Effect::Release]) };
+    match &facts.catalogue {
+        Seen::Known(catalogue) => {
+            if let Some(effect) = note(row, catalogue) {
+                return act(vec![effect]);
+            }
+            let statements = database::release(row.uuid, catalogue);
+            if statements.is_empty() {
+                return act(vec![Effect::Release]);
+            }
+            act(vec![Effect::Sql { server: server.clone(), batch: Batch::transaction(statements) }])
+        }
+        // Released now; the logins are revoked from the ledger once the server answers again. Whether a database was
+        // made is not known, so the row must not be taken for one that never had any.
+        Seen::Unreachable(_) if row.state == LedgerState::Registered => act(vec![Effect::MarkProvisioned { schema: row.schema.clone().unwrap_or_default() }]),
+        Seen::Unreachable(_) => act(vec![Effect::Release]),
+    }
+}
+
+fn delete(facts: &Facts, row: &LedgerRow) -> Outlook {
+    let Some(server) = &row.server else { return act(vec![Effect::Release]) };
+    let catalogue = match &facts.catalogue {
+        Seen::Known(catalogue) => catalogue,
+        Seen::Unreachable(why) => {
+            return hold(Reason::DeletionBlocked, format!("the delete waits for server {server}, which does not answer; the data is untouched: {why}"));
+        }
+    };
+    if row.state != LedgerState::Quarantined {
+        let Some(database) = catalogue.databases.get(&names::database(row.uuid)) else {
+            // Never made, or missing: nothing to put into quarantine; a missing database keeps its row.
+            return act(vec![Effect::Release]);
+        };
+        let mark = database::mark_of(database);
+        if mark.as_ref().is_none_or(|mark| mark.uuid != row.uuid || Some(mark.object_uid) != row.object_uid) {
+            return hold(
+                Reason::DeletionBlocked,
+                format!("database {} does not carry this Tenant's mark and is not touched: set spec.deletionPolicy to Retain to let the Tenant go", names::database(row.uuid)),
+            );
+        }
+        if let Some(effect) = note(row, catalogue) {
+            return act(vec![effect]);
+        }
+        return act(vec![Effect::Quarantine { seconds: quarantine_seconds(facts), confirmed: confirmed(facts) }]);
+    }
+    let batches = database::quarantine(row.uuid, catalogue);
+    if batches.is_empty() {
+        return act(vec![Effect::RemoveFinalizer]);
+    }
+    act(batches.into_iter().map(|batch| Effect::Sql { server: server.clone(), batch }).collect())
+}
+
+/// A claim whose answer was lost has made a database that the ledger does not know of yet.
+fn note(row: &LedgerRow, catalogue: &super::catalogue::Catalogue) -> Option<Effect> {
+    let mark = super::provisioning::schema_of(row, catalogue).filter(|mark| mark.uuid == row.uuid)?;
+    (row.state == LedgerState::Registered).then_some(Effect::MarkProvisioned { schema: mark.schema })
+}
+
+fn quarantine_seconds(facts: &Facts) -> i64 {
+    let text = facts.tenant.spec.quarantine.as_deref();
+    text.and_then(|text| parse_duration(text).ok()).and_then(|duration| i64::try_from(duration.as_secs()).ok()).unwrap_or(QUARANTINE_SECONDS)
+}
+
+fn confirmed(facts: &Facts) -> bool {
+    facts.tenant.annotations().get(ANNOTATION_CONFIRM_DELETE).is_some_and(|name| *name == facts.tenant.name_any())
+}
+
+/// No readers: nobody serves it, which is what is waited for.
+fn waits(reach: &Reach) -> bool {
+    matches!(reach, Reach::Behind { .. }) && !reach.is_settled()
+}
+
+fn act(effects: Vec<Effect>) -> Outlook {
+    Outlook { effects, ..Outlook::default() }
+}
+
+fn wait(message: &str) -> Outlook {
+    outlook(Health::Progressing(Reason::Provisioning, message.into()))
+}
+
+fn hold(reason: Reason, message: String) -> Outlook {
+    outlook(Health::Blocked(reason, message))
+}
+
+fn outlook(health: Health) -> Outlook {
+    Outlook { health: [(ConditionType::Registered, health)].into(), ..Outlook::default() }
+}

@@ -1,0 +1,149 @@
+//! One Tenant as a whole: the parts in their order, and what is to be done next.
+
+use std::collections::BTreeMap;
+
+use crate::api::FINALIZER;
+use crate::api::condition::{ConditionType, Reason};
+use crate::api::plan::PlanSpec;
+use crate::api::routing::DatabaseAccess;
+use crate::api::tenant::TenantState;
+
+use super::effect::{Effect, Health, PartPlan};
+use super::facts::{Facts, LedgerRow, LedgerState, Seen, ServerFacts};
+use super::{credentials, names, pooler, provisioning, registration, routing, teardown};
+
+/// What is to be done next for a Tenant, and how it stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outlook {
+    /// To be done now, in order; what follows from them is decided anew afterwards. Empty: at rest, or waiting.
+    pub effects: Vec<Effect>,
+    /// One per part that was reached, in the order of the parts.
+    pub health: BTreeMap<ConditionType, Health>,
+}
+
+impl Outlook {
+    fn take(&mut self, condition: ConditionType, plan: PartPlan) -> bool {
+        let ready = plan.health.is_ready();
+        self.effects.extend(plan.effects);
+        self.health.insert(condition, plan.health);
+        ready
+    }
+
+    /// The first part that is not as it should be.
+    pub fn trouble(&self) -> Option<&Health> {
+        // A part that needs somebody is what the reader has to know first; the order of the parts decides the rest.
+        let unready = || ORDER.iter().filter_map(|condition| self.health.get(condition)).filter(|health| !health.is_ready());
+        unready().find(|health| matches!(health, Health::Blocked(..))).or_else(|| unready().next())
+    }
+}
+
+/// The parts in the order in which they come into being.
+pub const ORDER: &[ConditionType] = &[
+    ConditionType::Registered,
+    ConditionType::DatabaseReady,
+    ConditionType::SchemaCurrent,
+    ConditionType::PoolReady,
+    ConditionType::RouteReady,
+    ConditionType::DomainsVerified,
+];
+
+/// What is to be done next.
+pub fn plan(facts: &Facts) -> Outlook {
+    let metadata = &facts.tenant.metadata;
+    let held = metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    if metadata.deletion_timestamp.is_some() {
+        return if held { teardown::plan(facts) } else { Outlook::default() };
+    }
+    let mut outlook = Outlook::default();
+    if !held && facts.namespace_served {
+        // Before anything exists that a delete would have to undo.
+        outlook.effects.push(Effect::AddFinalizer);
+        return outlook;
+    }
+    if outlook.take(ConditionType::Registered, registration::plan(facts)) {
+        if let Some(row) = facts.row() {
+            parts(facts, row, &mut outlook);
+        }
+    }
+    outlook
+}
+
+fn parts(facts: &Facts, row: &LedgerRow, outlook: &mut Outlook) {
+    domains(facts, outlook);
+    let placement = registration::placement(facts, row);
+    let Some(server) = facts.server() else {
+        outlook.take(ConditionType::DatabaseReady, placement);
+        return;
+    };
+    let Some(plan) = &facts.plan else {
+        let message = format!("{}; customers are served as before", registration::plan_not_found(&facts.tenant.spec.plan_ref.name));
+        outlook.take(ConditionType::DatabaseReady, PartPlan::blocked(Reason::PlanNotFound, message));
+        return;
+    };
+    serve(facts, row, server, plan, outlook);
+}
+
+/// Database, pooler, routing and binding of a tenant that has a server and a plan.
+fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, outlook: &mut Outlook) {
+    let wanted = provisioning::wanted(facts, row, plan);
+    let access = DatabaseAccess {
+        host: server.pooler.host.clone(),
+        port: server.pooler.port,
+        name: names::database(row.uuid),
+        username: wanted.login_name(),
+        password: facts.credential.password.clone(),
+        sslmode: server.pooler.sslmode.clone(),
+        ca: server.pooler.ca.clone(),
+    };
+    let entry = pooler::entry(row.uuid, &plan.database, &server.spec.pooler, &wanted.login_name(), &wanted.verifier);
+    let route = routing::entry(facts, row, plan, access.clone());
+    if facts.tenant.spec.state == TenantState::Suspended {
+        // The reverse order: no new requests, then no pooler, then no login.
+        outlook.take(ConditionType::RouteReady, routing::plan(facts, &route));
+        outlook.take(ConditionType::PoolReady, pooler::plan(facts, server, &entry));
+        database(facts, row, server, &wanted, outlook);
+        return;
+    }
+    let made = database(facts, row, server, &wanted, outlook);
+    if !made && row.state == LedgerState::Registered {
+        return;
+    }
+    // Changes to a tenant that is served go on although its server does not answer; a missing database is published nowhere anew.
+    if !made && facts.pooler.entry.is_none() {
+        return;
+    }
+    let pooled = outlook.take(ConditionType::PoolReady, pooler::plan(facts, server, &entry));
+    let same_access = facts.routing.entry.as_ref().is_some_and(|published| published.database == access);
+    if !pooled && !same_access {
+        return;
+    }
+    let binding = credentials::plan(facts, &access);
+    let route = routing::plan(facts, &route);
+    let merged = if binding.health.is_ready() || matches!(route.health, Health::Blocked(..)) { route.health.clone() } else { binding.health.clone() };
+    let effects = binding.effects.into_iter().chain(route.effects).collect();
+    outlook.take(ConditionType::RouteReady, PartPlan { effects, health: merged });
+}
+
+fn database(facts: &Facts, row: &LedgerRow, server: &ServerFacts, wanted: &super::database::Wanted, outlook: &mut Outlook) -> bool {
+    let plan = provisioning::plan(facts, row, server, wanted);
+    let made = outlook.take(ConditionType::DatabaseReady, plan);
+    if made {
+        let mark = match &facts.catalogue {
+            Seen::Known(catalogue) => provisioning::schema_of(row, catalogue),
+            Seen::Unreachable(_) => None,
+        };
+        let version = mark.map(|mark| names::schema_version(&mark.schema).to_owned()).unwrap_or_default();
+        outlook.take(ConditionType::SchemaCurrent, PartPlan::ready(format!("schema {version}")));
+    }
+    made
+}
+
+fn domains(facts: &Facts, outlook: &mut Outlook) {
+    if facts.tenant.spec.domains.is_empty() {
+        outlook.take(ConditionType::DomainsVerified, PartPlan::ready("no hosts of the customer's own"));
+    } else {
+        // Not part of `Ready`: the tenant is served under its own label meanwhile.
+        let message = "the customer's own hosts are not served before their ownership is proved; the host under the base domain is";
+        outlook.health.insert(ConditionType::DomainsVerified, Health::Ready(message.into()));
+    }
+}
