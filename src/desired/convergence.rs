@@ -13,7 +13,7 @@ use crate::api::tenant::{DeletionPolicy, Tenant, TenantSpec, TenantState};
 use crate::api::{FINALIZER, NameRef};
 
 use super::catalogue::Catalogue;
-use super::effect::Effect;
+use super::effect::{DatabaseSeen, Effect};
 use super::facts::{BindingFact, Facts, LedgerFact, LedgerRow, LedgerState, PoolerAddress, Published, Reach, Seen, ServerFacts};
 use super::sql::Statement;
 use super::tenant::{self, Outlook};
@@ -142,7 +142,7 @@ impl World {
             Effect::PublishRouting { entry } => self.routing = Some((**entry).clone()),
             Effect::WithdrawRouting => self.routing = None,
             Effect::WriteBinding { hash, .. } => self.binding = Some(hash.clone()),
-            Effect::Release => self.release(),
+            Effect::Release { database } => self.release(*database),
             Effect::Quarantine { .. } => self.row_mut().state = LedgerState::Quarantined,
         }
     }
@@ -171,8 +171,10 @@ impl World {
         }
     }
 
-    fn release(&mut self) {
-        if self.row_mut().state == LedgerState::Registered {
+    fn release(&mut self, database: DatabaseSeen) {
+        let row = self.row_mut();
+        let never_made = row.state == LedgerState::Registered && (row.server.is_none() || database == DatabaseSeen::Absent);
+        if never_made {
             self.row = None;
         } else {
             self.row_mut().state = LedgerState::Retained;

@@ -65,8 +65,11 @@ pub enum Effect {
         /// Their hash.
         hash: String,
     },
-    /// Notes in the ledger that the object is gone and its data kept.
-    Release,
+    /// Notes in the ledger that the object is gone and its data kept, or that there never was any.
+    Release {
+        /// Whether the database is on its server.
+        database: DatabaseSeen,
+    },
     /// Notes in the ledger that the object is gone and its data waits to be dropped; held by the breaker.
     Quarantine {
         /// How long, in seconds.
@@ -74,6 +77,17 @@ pub enum Effect {
         /// The breaker was told to let this one pass.
         confirmed: bool,
     },
+}
+
+/// What was seen of a tenant's database when its object was released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseSeen {
+    /// It is on its server.
+    Present,
+    /// The server was read and it is not there, or the tenant has no server.
+    Absent,
+    /// The server could not be read.
+    Unknown,
 }
 
 impl Effect {
@@ -92,7 +106,7 @@ impl Effect {
             Self::PublishRouting { .. } => "publish the routing entry".into(),
             Self::WithdrawRouting => "withdraw the routing entry".into(),
             Self::WriteBinding { .. } => "write the binding Secret".into(),
-            Self::Release => "release in the ledger".into(),
+            Self::Release { .. } => "release in the ledger".into(),
             Self::Quarantine { .. } => "begin the quarantine in the ledger".into(),
         }
     }

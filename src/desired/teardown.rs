@@ -12,7 +12,7 @@ use crate::api::tenant::DeletionPolicy;
 use crate::settings::parse_duration;
 
 use super::database;
-use super::effect::{Effect, Health};
+use super::effect::{DatabaseSeen, Effect, Health};
 use super::facts::{Facts, LedgerFact, LedgerRow, LedgerState, Reach, Refusal, Seen};
 use super::names;
 use super::sql::Batch;
@@ -56,30 +56,28 @@ pub fn plan(facts: &Facts) -> Outlook {
 }
 
 fn retain(facts: &Facts, row: &LedgerRow) -> Outlook {
-    if row.state == LedgerState::Retained {
+    if matches!(row.state, LedgerState::Retained | LedgerState::Dropped) {
         return act(vec![Effect::RemoveFinalizer]);
     }
-    let Some(server) = &row.server else { return act(vec![Effect::Release]) };
-    match &facts.catalogue {
-        Seen::Known(catalogue) => {
-            if let Some(effect) = note(row, catalogue) {
-                return act(vec![effect]);
-            }
-            let statements = database::release(row.uuid, catalogue);
-            if statements.is_empty() {
-                return act(vec![Effect::Release]);
-            }
-            act(vec![Effect::Sql { server: server.clone(), batch: Batch::transaction(statements) }])
-        }
-        // Released now; the logins are revoked from the ledger once the server answers again. Whether a database was
-        // made is not known, so the row must not be taken for one that never had any.
-        Seen::Unreachable(_) if row.state == LedgerState::Registered => act(vec![Effect::MarkProvisioned { schema: row.schema.clone().unwrap_or_default() }]),
-        Seen::Unreachable(_) => act(vec![Effect::Release]),
+    let Some(server) = &row.server else { return act(vec![release(DatabaseSeen::Absent)]) };
+    let Seen::Known(catalogue) = &facts.catalogue else {
+        // Released now; the logins are revoked from the ledger once the server answers again.
+        return act(vec![release(DatabaseSeen::Unknown)]);
+    };
+    let statements = database::release(row.uuid, catalogue);
+    if !statements.is_empty() {
+        return act(vec![Effect::Sql { server: server.clone(), batch: Batch::transaction(statements) }]);
     }
+    let present = catalogue.databases.contains_key(&names::database(row.uuid));
+    act(vec![release(if present { DatabaseSeen::Present } else { DatabaseSeen::Absent })])
+}
+
+const fn release(database: DatabaseSeen) -> Effect {
+    Effect::Release { database }
 }
 
 fn delete(facts: &Facts, row: &LedgerRow) -> Outlook {
-    let Some(server) = &row.server else { return act(vec![Effect::Release]) };
+    let Some(server) = &row.server else { return act(vec![release(DatabaseSeen::Absent)]) };
     let catalogue = match &facts.catalogue {
         Seen::Known(catalogue) => catalogue,
         Seen::Unreachable(why) => {
@@ -89,7 +87,7 @@ fn delete(facts: &Facts, row: &LedgerRow) -> Outlook {
     if row.state != LedgerState::Quarantined {
         let Some(database) = catalogue.databases.get(&names::database(row.uuid)) else {
             // Never made, or missing: nothing to put into quarantine; a missing database keeps its row.
-            return act(vec![Effect::Release]);
+            return act(vec![release(DatabaseSeen::Absent)]);
         };
         let mark = database::mark_of(database);
         if mark.as_ref().is_none_or(|mark| mark.uuid != row.uuid || Some(mark.object_uid) != row.object_uid) {

@@ -1,0 +1,38 @@
+# Every entry point of the project. Build caches and the cluster's state lie in ~/.cache/maintenance-os (MOS_CACHE), not here.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+MOS_CACHE ?= $(HOME)/.cache/maintenance-os
+export MOS_CACHE
+export CARGO_TARGET_DIR ?= $(MOS_CACHE)/target
+
+.PHONY: help demo demo-down cluster test test-code test-cluster lint generate
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## A real cluster with PostgreSQL, the operator, the app and five tenants; then what to type next
+	@e2e/demo/demo.sh
+
+demo-down: ## Stops and removes all of it; build caches stay
+	@e2e/demo/down.sh
+
+cluster: ## Only the cluster, without the project
+	@e2e/cluster/packages.sh && e2e/cluster/build.sh && e2e/cluster/rootfs.sh && e2e/cluster/up.sh
+
+test: lint test-code test-cluster ## Every test: format, lints, unit, integration, cluster
+
+test-code: ## Unit tests, and integration tests against PostgreSQL and PgBouncer; no cluster
+	@e2e/test.sh code
+
+test-cluster: ## Brings the demo up and tests the promises of the README in it
+	@e2e/test.sh cluster
+
+lint: ## Format, clippy, scripts, chart
+	@e2e/test.sh lint
+
+generate: ## Writes what is generated: the custom resource definitions, here and in the chart
+	cargo run --quiet --locked --bin maintenance-os -- crds crds
+	mkdir -p charts/maintenance-os/crds && rm -f charts/maintenance-os/crds/*.yaml
+	cp crds/*.yaml charts/maintenance-os/crds/

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Builds the cluster's programs from their Go modules into $MOS_CACHE/bin, each only when its stamp is missing or of another version.
+source "$(dirname "$0")/lib.sh"
+
+kubernetes=v1.37.2
+containerd=v2.4.2
+helm=v4.3.1
+coredns=v1.15.0
+
+export GOCACHE=${MOS_GOCACHE:-$cache/go-build} GOBIN=$bin GOFLAGS=-buildvcs=false GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
+
+# unless_built NAME VERSION COMMAND…
+unless_built() {
+	local name=$1 version=$2 stamp=$bin/.$1.version started=$SECONDS
+	shift 2
+	if [ -x "$bin/$name" ] && [ "$(cat "$stamp" 2> /dev/null)" = "$version" ]; then return; fi
+	command -v go > /dev/null || die "no Go here: install Go 1.26 or newer (https://go.dev/dl) and put it in PATH"
+	say "building $name $version"
+	"$@"
+	echo "$version" > "$stamp"
+	say "built $name in $((SECONDS - started)) s"
+}
+
+build_kubernetes() {
+	local component=k8s.io/component-base/version
+	(cd "$here/kubernetes" && go build -o "$bin/kubernetes" -ldflags "-s -w -X $component.gitVersion=$kubernetes \
+		-X $component.gitMajor=1 -X $component.gitMinor=37 -X k8s.io/client-go/pkg/version.gitVersion=$kubernetes" .)
+}
+build_containerd() {
+	go install -tags 'no_btrfs no_devmapper no_zfs' \
+		github.com/containerd/containerd/v2/cmd/{containerd,containerd-shim-runc-v2,ctr}@$containerd
+}
+# Without the C library, because its image holds nothing but this file.
+build_coredns() { CGO_ENABLED=0 go install -ldflags '-s -w' "github.com/coredns/coredns@$coredns"; }
+build_pause() {
+	local source=$bin/.pause.c
+	echo 'int pause(void); int main(void) { for (;;) pause(); }' > "$source"
+	gcc -static -O2 -o "$bin/pause" "$source"
+	rm "$source"
+}
+
+unless_built kubernetes "$kubernetes" build_kubernetes
+unless_built containerd "$containerd" build_containerd
+unless_built helm "$helm" go install "helm.sh/helm/v4/cmd/helm@$helm"
+unless_built coredns "$coredns" build_coredns
+unless_built pause 1 build_pause
+for name in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+	ln -sf kubernetes "$bin/$name"
+done

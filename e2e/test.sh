@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# What `make test` runs. Fails loudly where something is missing; skips nothing.
+#   test.sh lint|code|cluster
+source "$(dirname "$0")/cluster/lib.sh"
+cd "$checkout"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+
+nextest='~0.9'
+install_nextest() {
+	[ -x "$cache/tools/bin/cargo-nextest" ] && return
+	say "installing cargo-nextest (once, a few minutes)"
+	(cd / && CARGO_TARGET_DIR=$cache/tools/target cargo install cargo-nextest --version "$nextest" --locked --root "$cache/tools")
+	rm -rf "$cache/tools/target"
+}
+
+lint() {
+	local scripts chart=charts/maintenance-os
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	"$here/packages.sh"
+	"$here/build.sh"
+	mapfile -t scripts < <(find e2e .ci -type f \( -name '*.sh' -o -path .ci/run \))
+	shellcheck --external-sources --source-path=SCRIPTDIR --severity=warning --exclude=SC2034 "${scripts[@]}"   # lib.sh's variables
+	helm lint --quiet --strict "$chart"
+	helm template maintenance-os "$chart" -n maintenance-os > /dev/null
+	helm template maintenance-os "$chart" -n maintenance-os -f e2e/demo/values.yaml --set networkPolicies.enabled=true > /dev/null
+	! helm template maintenance-os "$chart" --set nope=1 > /dev/null 2>&1 || die "the chart takes a value that does not exist"
+	diff -r crds "$chart/crds" || die "the chart's crds differ from crds/: run make generate"
+}
+
+code() {
+	install_nextest
+	"$here/packages.sh"
+	"$here/postgres-local.sh" start
+	source "$cache/postgres-local/env"
+	PATH=$cache/tools/bin:$PATH cargo nextest run --locked --package maintenance-os "$@"
+}
+
+cluster() {
+	install_nextest
+	e2e/demo/demo.sh
+	KUBECONFIG=$cluster/admin.kubeconfig PATH=$cache/tools/bin:$PATH cargo nextest run --locked --package maintenance-os-e2e "$@"
+}
+
+case ${1:-} in
+	lint | code | cluster) "$@" ;;
+	*) die "usage: $0 lint|code|cluster [arguments of cargo nextest run]" ;;
+esac

@@ -1,0 +1,101 @@
+//! Writes to Tenant objects and to the binding Secrets beside them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Resource, ResourceExt};
+use serde_json::json;
+
+use super::ApplyError;
+use crate::api::tenant::TenantStatus;
+use crate::api::{ANNOTATION_HASH, FINALIZER, GROUP, LABEL_TENANT, MANAGED_BY, Tenant, VERSION};
+use crate::desired::names;
+
+/// Field manager of the tenant controller.
+pub const MANAGER: &str = "maintenance-os-tenant";
+/// Type of a binding Secret, as servicebinding.io has it.
+const BINDING_TYPE: &str = "servicebinding.io/postgresql";
+
+fn api(client: &Client, tenant: &Tenant) -> Api<Tenant> {
+    Api::namespaced(client.clone(), &tenant.namespace().unwrap_or_default())
+}
+
+fn title(tenant: &Tenant) -> String {
+    format!("Tenant {}/{}", tenant.namespace().unwrap_or_default(), tenant.name_any())
+}
+
+/// Reads a Tenant from the API server itself; None: it is gone, or another one has its name.
+///
+/// # Errors
+/// The API server did not answer.
+pub async fn fresh(client: &Client, tenant: &Tenant) -> Result<Option<Tenant>, ApplyError> {
+    let found = api(client, tenant).get_opt(&tenant.name_any()).await;
+    let found = found.map_err(|source| ApplyError::kubernetes(format!("read {}", title(tenant)), source))?;
+    Ok(found.filter(|found| found.metadata.uid == tenant.metadata.uid))
+}
+
+/// Adds or removes our finalizer; None: the object is gone.
+///
+/// The patch names the uid and the resource version that were seen, so that it can hit neither another object of the
+/// same name nor finalizers that somebody else changed meanwhile.
+///
+/// # Errors
+/// The API server refused it or did not answer.
+pub async fn set_finalizer(client: &Client, tenant: &Tenant, held: bool) -> Result<Option<Tenant>, ApplyError> {
+    let mut finalizers: Vec<_> = tenant.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+    if held {
+        finalizers.push(FINALIZER.into());
+    }
+    let patch = json!({ "metadata": {
+        "uid": tenant.metadata.uid, "resourceVersion": tenant.metadata.resource_version, "finalizers": finalizers,
+    }});
+    let doing = format!("{} the finalizer of {}", if held { "set" } else { "remove" }, title(tenant));
+    match api(client, tenant).patch(&tenant.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(tenant) => Ok(Some(tenant)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 409 => Err(ApplyError::Stale(format!("{} has changed", title(tenant)))),
+        Err(source) => Err(ApplyError::kubernetes(doing, source)),
+    }
+}
+
+/// Writes the status.
+///
+/// # Errors
+/// The API server refused it or did not answer; an object that is gone is no error.
+pub async fn write_status(client: &Client, tenant: &Tenant, status: &TenantStatus) -> Result<(), ApplyError> {
+    let patch = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Tenant",
+        "metadata": { "name": tenant.name_any(), "uid": tenant.metadata.uid },
+        "status": status,
+    });
+    let parameters = PatchParams::apply(MANAGER).force();
+    match api(client, tenant).patch_status(&tenant.name_any(), &parameters, &Patch::Apply(patch)).await {
+        Ok(_) => Ok(()),
+        // Gone, or another object of the same name.
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(source) => Err(ApplyError::kubernetes(format!("write the status of {}", title(tenant)), source)),
+    }
+}
+
+/// Writes the binding Secret; its resource version.
+///
+/// # Errors
+/// The API server refused it or did not answer.
+pub async fn write_binding(client: &Client, tenant: &Tenant, uuid: uuid::Uuid, data: &BTreeMap<String, String>, hash: &str) -> Result<Secret, ApplyError> {
+    let name = names::binding(&tenant.name_any());
+    let namespace = tenant.namespace().unwrap_or_default();
+    let mut secret = Secret {
+        type_: Some(BINDING_TYPE.into()),
+        data: Some(data.iter().map(|(key, value)| (key.clone(), ByteString(value.clone().into_bytes()))).collect()),
+        ..Secret::default()
+    };
+    secret.metadata.name = Some(name.clone());
+    secret.metadata.labels = Some([("app.kubernetes.io/managed-by".into(), MANAGED_BY.into()), (LABEL_TENANT.into(), uuid.to_string())].into());
+    secret.metadata.annotations = Some([(ANNOTATION_HASH.into(), hash.into())].into());
+    secret.metadata.owner_references = Some(tenant.controller_owner_ref(&()).into_iter().collect());
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let written = secrets.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret)).await;
+    written.map_err(|source| ApplyError::kubernetes(format!("write Secret {namespace}/{name}"), source))
+}

@@ -1,0 +1,139 @@
+//! Writes to the ledger, with what is known of it kept up to date.
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use uuid::Uuid;
+
+use super::ApplyError;
+use crate::api::Tenant;
+use crate::api::condition::Reason;
+use crate::api::plan::PlanSpec;
+use crate::central::{Central, CentralError, DatabaseFact, Holder, Placement, PlanRow, Quarantine, RegisterError, Registration};
+use crate::desired::effect::DatabaseSeen;
+use crate::desired::facts::Refusal;
+use crate::observe::ledger::{Ledger, uid};
+
+fn failed(doing: impl Into<String>) -> impl FnOnce(CentralError) -> ApplyError {
+    let doing = doing.into();
+    move |source| ApplyError::Central { doing, source }
+}
+
+fn title(tenant: &Tenant) -> String {
+    format!("Tenant {}/{}", tenant.namespace().unwrap_or_default(), tenant.name_any())
+}
+
+/// Registers a Tenant, or brings its row up to date; Some: refused.
+///
+/// # Errors
+/// The central database refused it or did not answer.
+pub async fn register(central: &Central, ledger: &Ledger, tenant: &Tenant, plan: Option<&PlanSpec>) -> Result<Option<Refusal>, ApplyError> {
+    let doing = format!("register {}", title(tenant));
+    let (name, spec) = (tenant.name_any(), &tenant.spec);
+    let plan_name = &spec.plan_ref.name;
+    if let Some(plan) = plan {
+        central.upsert_plan(&PlanRow::of(plan_name, plan)).await.map_err(failed(format!("write Plan {plan_name} into the central database")))?;
+    }
+    let request = Registration {
+        namespace: &tenant.namespace().unwrap_or_default(),
+        name: &name,
+        object_uid: uid(tenant),
+        slug: spec.slug.as_deref().unwrap_or(&name),
+        display_name: &spec.display_name,
+        plan: plan.map(|_| plan_name.as_str()),
+        state: spec.state,
+        trial_ends_at: spec.trial_ends_at.as_ref().map(|time| time.0),
+        metadata: &spec.metadata,
+        adopt: spec.uuid.as_deref().and_then(|uuid| uuid.parse().ok()),
+        known: tenant.status.as_ref().and_then(|status| status.uuid.as_deref()).and_then(|uuid| uuid.parse().ok()),
+        hosts: spec.domains.iter().map(|domain| (domain.host.clone(), domain.primary)).collect(),
+    };
+    match central.register(&request).await {
+        Ok(registered) => {
+            ledger.keep(registered.row);
+            ledger.note_generation(uid(tenant), tenant.metadata.generation.unwrap_or_default());
+            Ok(None)
+        }
+        Err(RegisterError::Central(source)) => Err(ApplyError::Central { doing, source }),
+        Err(error) => Ok(Some(refusal(error)?)),
+    }
+}
+
+fn refusal(error: RegisterError) -> Result<Refusal, ApplyError> {
+    let why = error.to_string();
+    Ok(match error {
+        RegisterError::SlugConflict { slug, holder: Holder::Live { namespace, name } } => Refusal::SlugTaken { slug, holder: format!("{namespace}/{name}") },
+        RegisterError::SlugConflict { slug, holder: Holder::Kept { uuid, .. } } => Refusal::SlugKept { slug, uuid },
+        RegisterError::DomainConflict { host, .. } => Refusal::HostTaken { host },
+        RegisterError::LedgerLost(uuid) => Refusal::LedgerLost { uuid },
+        RegisterError::AlreadyClaimed { uuid, .. } | RegisterError::UnknownData(uuid) | RegisterError::Dropped(uuid) => Refusal::NotAdoptable { uuid, why },
+        RegisterError::OtherData { asked, .. } => Refusal::NotAdoptable { uuid: asked, why },
+        other => return Err(ApplyError::Held { reason: Reason::Conflict, message: other.to_string() }),
+    })
+}
+
+/// Reads a tenant's row again after it was written.
+async fn reread(central: &Central, ledger: &Ledger, uuid: Uuid) -> Result<(), ApplyError> {
+    match central.row(uuid).await.map_err(failed(format!("read the row of tenant {uuid}")))? {
+        Some(row) => ledger.keep(row),
+        None => ledger.forget(uuid),
+    }
+    Ok(())
+}
+
+/// Places a tenant.
+///
+/// # Errors
+/// The server is full; the central database refused it or did not answer.
+pub async fn place(central: &Central, ledger: &Ledger, uuid: Uuid, server: &str, max_tenants: i32) -> Result<(), ApplyError> {
+    let placed = central.place(uuid, server, i64::from(max_tenants)).await.map_err(failed(format!("place tenant {uuid} on {server}")))?;
+    reread(central, ledger, uuid).await?;
+    match placed {
+        Placement::Placed { .. } => Ok(()),
+        Placement::Full { tenants } => Err(ApplyError::Held {
+            reason: Reason::CapacityExceeded,
+            message: format!("DatabaseServer {server} is full ({tenants} tenants, kept data included): raise spec.capacity.maxTenants or create another DatabaseServer"),
+        }),
+    }
+}
+
+/// Notes that a database was made.
+///
+/// # Errors
+/// The central database refused it or did not answer.
+pub async fn mark_provisioned(central: &Central, ledger: &Ledger, uuid: Uuid, schema: &str) -> Result<(), ApplyError> {
+    central.mark_provisioned(uuid, schema).await.map_err(failed(format!("note the database of tenant {uuid}")))?;
+    reread(central, ledger, uuid).await
+}
+
+/// Lets the object go of its tenant, whose data is kept.
+///
+/// # Errors
+/// The central database refused it or did not answer.
+pub async fn release(central: &Central, ledger: &Ledger, tenant: &Tenant, uuid: Uuid, database: DatabaseSeen) -> Result<(), ApplyError> {
+    let fact = match database {
+        DatabaseSeen::Present => DatabaseFact::Present,
+        DatabaseSeen::Absent => DatabaseFact::Absent,
+        DatabaseSeen::Unknown => DatabaseFact::Unknown,
+    };
+    central.release(uuid, uid(tenant), fact).await.map_err(failed(format!("release tenant {uuid}")))?;
+    reread(central, ledger, uuid).await
+}
+
+/// Lets the object go of its tenant, whose data will be dropped.
+///
+/// # Errors
+/// The breaker holds it; the central database refused it or did not answer.
+pub async fn quarantine(central: &Central, ledger: &Ledger, tenant: &Tenant, uuid: Uuid, seconds: i64, confirmed: bool) -> Result<(), ApplyError> {
+    let until = Timestamp::now() + SignedDuration::from_secs(seconds);
+    let outcome = central.quarantine(uuid, uid(tenant), until, confirmed).await.map_err(failed(format!("quarantine tenant {uuid}")))?;
+    reread(central, ledger, uuid).await?;
+    let Quarantine::Blocked { count, limit } = outcome else { return Ok(()) };
+    Err(ApplyError::Held {
+        reason: Reason::DeletionBlocked,
+        message: format!(
+            "{count} tenants were destroyed within ten minutes and at most {limit} may be; the data is untouched. To let this one go: kubectl annotate tenant {name} -n {namespace} tenancy.maintenance-os.com/confirm-delete={name}",
+            name = tenant.name_any(),
+            namespace = tenant.namespace().unwrap_or_default(),
+        ),
+    })
+}

@@ -1,0 +1,36 @@
+//! Writes to the operator's own objects: whatever has a name in its namespace.
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::ApplyError;
+use crate::api::ANNOTATION_HASH;
+use crate::desired::credentials;
+
+/// Field manager of everything that is not a tenant's.
+const MANAGER: &str = "maintenance-os-fleet";
+
+/// Applies an object of the operator's namespace, unless one with the same hash is there already.
+///
+/// # Errors
+/// The API server refused it or did not answer.
+pub async fn apply<K>(client: &Client, namespace: &str, mut object: K) -> Result<(), ApplyError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let name = object.name_any();
+    let kind = K::kind(&()).into_owned();
+    let text = serde_json::to_string(&object).map_err(|source| ApplyError::kubernetes(format!("write {kind} {name} as JSON"), kube::Error::SerdeError(source)))?;
+    let hash = credentials::hash(&[("object".to_owned(), text)].into());
+    let found = api.get_metadata_opt(&name).await.map_err(|source| ApplyError::kubernetes(format!("read {kind} {namespace}/{name}"), source))?;
+    if found.is_some_and(|found| found.annotations().get(ANNOTATION_HASH) == Some(&hash)) {
+        return Ok(());
+    }
+    object.annotations_mut().insert(ANNOTATION_HASH.into(), hash);
+    let applied = api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await;
+    applied.map(drop).map_err(|source| ApplyError::kubernetes(format!("apply {kind} {namespace}/{name}"), source))
+}

@@ -1,0 +1,4 @@
+//! What exists: reads only. An unreachable source is a fact, not an early return.
+
+pub mod inventory;
+pub mod ledger;
