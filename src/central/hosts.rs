@@ -107,7 +107,7 @@ async fn refuse_taken(
     let Some(host) = row.try_get::<Option<String>, _>("domain")? else {
         return Err(Failure::Race);
     };
-    let holder = super::register::holder_of(&row)?;
+    let holder = super::holder::holder_of(&row)?;
     let uuid = known_before.then_some(tenant);
     Err(Failure::Answer(RegisterError::DomainConflict { host, holder, uuid }))
 }

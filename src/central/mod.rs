@@ -3,8 +3,10 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `register` | object → uuid: create, find again, take over kept data |
+//! | `register` | object → uuid: create or find again |
+//! | `adopt` | object → uuid: take over kept data |
 //! | `superseded` | objects that vanished without their finalizer |
+//! | `holder` | who has a slug, a host or a tenant |
 //! | `hosts` | the hosts of a tenant |
 //! | `place` | tenant → server; the database was made |
 //! | `release` | a Tenant goes and its data stays |
@@ -14,8 +16,10 @@
 //!
 //! Every call is one transaction, can be repeated after an answer was lost, and writes nothing when nothing changed.
 
+mod adopt;
 mod audit;
 mod error;
+mod holder;
 mod hosts;
 mod model;
 mod place;

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::json;
-use sqlx::postgres::PgRow;
+use sqlx::PgConnection;
 use sqlx::types::Json;
-use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::error::{Holder, lost_a_race};
+use super::adopt::{adopt, never_mint_again};
+use super::error::lost_a_race;
+use super::holder::refuse_slug;
 use super::hosts::{self, Hosts};
-use super::model::{LedgerState, TenantRow, UnknownState, status_of};
+use super::model::{TenantRow, status_of};
 use super::rows::row_of_object;
 use super::{CALL_TIMEOUT, Central, CentralError, RegisterError, audit};
 use crate::api::tenant::TenantState;
@@ -209,118 +210,7 @@ async fn create(connection: &mut PgConnection, request: &Registration<'_>) -> Re
     }
 }
 
-/// Hands kept data to the object that named it.
-async fn adopt(connection: &mut PgConnection, request: &Registration<'_>, uuid: Uuid) -> Result<Outcome, Failure> {
-    let found = sqlx::query("SELECT id, namespace, object_name, ledger_state FROM tenants WHERE id = $1 FOR UPDATE")
-        .bind(uuid)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(found) = found else {
-        // An object that had it before and now is not found was lost by the ledger, not mistyped by its author.
-        let lost = request.known == Some(uuid);
-        return Err(if lost { RegisterError::LedgerLost(uuid) } else { RegisterError::UnknownData(uuid) }.into());
-    };
-    let state = ledger_state(&found)?;
-    match state {
-        LedgerState::Registered | LedgerState::Provisioned => {
-            return Err(RegisterError::AlreadyClaimed { uuid, holder: holder_of(&found)? }.into());
-        }
-        LedgerState::Dropped => return Err(RegisterError::Dropped(uuid).into()),
-        LedgerState::Retained | LedgerState::Quarantined => {}
-    }
-    if slug_holder(connection, request.slug, Some(uuid)).await?.is_some() {
-        return Err(refuse_slug(connection, request, Some(uuid)).await?);
-    }
-    let plan = plan_id(connection, request.plan).await?;
-    sqlx::query(
-        "UPDATE tenants SET namespace = $2, object_name = $3, object_uid = $4, slug = $5, name = $6, plan_id = $7,
-                status = $8, trial_ends_at = $9::text::timestamptz, metadata = $10,
-                ledger_state = 'Provisioned', drop_after = NULL, epoch = epoch + 1
-         WHERE id = $1",
-    )
-    .bind(uuid)
-    .bind(request.namespace)
-    .bind(request.name)
-    .bind(request.object_uid)
-    .bind(request.slug)
-    .bind(request.display_name)
-    .bind(plan)
-    .bind(status_of(request.state))
-    .bind(trial_text(request))
-    .bind(Json(request.metadata))
-    .execute(&mut *connection)
-    .await?;
-    Ok(Outcome::Adopted { quarantined: state == LedgerState::Quarantined })
-}
-
-/// What an object is told that was given a uuid and is not found by its uid.
-async fn never_mint_again(
-    connection: &mut PgConnection,
-    request: &Registration<'_>,
-    uuid: Uuid,
-) -> Result<RegisterError, Failure> {
-    let found = sqlx::query("SELECT id, namespace, object_name, ledger_state, slug FROM tenants WHERE id = $1")
-        .bind(uuid)
-        .fetch_optional(connection)
-        .await?;
-    let Some(found) = found else {
-        return Ok(RegisterError::LedgerLost(uuid));
-    };
-    // The row is there and not this object's. `status` is no proof of a right to it, only `spec.uuid` is.
-    let slug: String = found.try_get("slug")?;
-    let holder = holder_of(&found)?;
-    Ok(match ledger_state(&found)? {
-        LedgerState::Dropped => RegisterError::Dropped(uuid),
-        _ if slug == request.slug => RegisterError::SlugConflict { slug, holder },
-        _ => RegisterError::AlreadyClaimed { uuid, holder },
-    })
-}
-
-async fn slug_holder(
-    connection: &mut PgConnection,
-    slug: &str,
-    but: Option<Uuid>,
-) -> Result<Option<PgRow>, sqlx::Error> {
-    sqlx::query(
-        "SELECT id, namespace, object_name, ledger_state FROM tenants
-         WHERE slug = $1 AND ledger_state <> 'Dropped' AND id IS DISTINCT FROM $2",
-    )
-    .bind(slug)
-    .bind(but)
-    .fetch_optional(connection)
-    .await
-}
-
-/// Says who has the slug; nobody any more, or an index other than the slug's: look again.
-async fn refuse_slug(
-    connection: &mut PgConnection,
-    request: &Registration<'_>,
-    but: Option<Uuid>,
-) -> Result<Failure, Failure> {
-    if row_of_object(&mut *connection, request.object_uid).await?.is_some() {
-        return Ok(Failure::Race);
-    }
-    let Some(found) = slug_holder(connection, request.slug, but).await? else {
-        return Ok(Failure::Race);
-    };
-    let slug = request.slug.to_owned();
-    Ok(Failure::Answer(RegisterError::SlugConflict { slug, holder: holder_of(&found)? }))
-}
-
-pub(super) fn holder_of(row: &PgRow) -> Result<Holder, sqlx::Error> {
-    let state = ledger_state(row)?;
-    if state.is_live() {
-        return Ok(Holder::Live { namespace: row.try_get("namespace")?, name: row.try_get("object_name")? });
-    }
-    Ok(Holder::Kept { uuid: row.try_get("id")?, state })
-}
-
-pub(super) fn ledger_state(row: &PgRow) -> Result<LedgerState, sqlx::Error> {
-    let state: String = row.try_get("ledger_state")?;
-    state.parse().map_err(|error: UnknownState| sqlx::Error::Decode(Box::new(error)))
-}
-
-async fn plan_id(connection: &mut PgConnection, plan: Option<&str>) -> Result<Option<i32>, Failure> {
+pub(super) async fn plan_id(connection: &mut PgConnection, plan: Option<&str>) -> Result<Option<i32>, Failure> {
     let Some(slug) = plan else {
         return Ok(None);
     };
@@ -344,7 +234,7 @@ fn says_the_same(row: &TenantRow, request: &Registration<'_>, hosts: &Hosts) -> 
 }
 
 /// To the microsecond, which is what the database keeps: else every pass would see a difference.
-fn trial_text(request: &Registration<'_>) -> Option<String> {
+pub(super) fn trial_text(request: &Registration<'_>) -> Option<String> {
     let micros = request.trial_ends_at?.as_microsecond();
     Timestamp::from_microsecond(micros).ok().map(|instant| instant.to_string())
 }

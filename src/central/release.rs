@@ -4,8 +4,8 @@ use serde_json::json;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::holder::ledger_state;
 use super::model::LedgerState;
-use super::register::ledger_state;
 use super::{Central, CentralError, audit, bounded};
 
 /// What the operator saw of a tenant's database when it released the tenant.
