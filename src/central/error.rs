@@ -210,3 +210,26 @@ pub enum RegisterError {
     #[error(transparent)]
     Central(#[from] CentralError),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_of_the_server_are_told_from_refusals_and_mistakes() {
+        for (code, class) in [
+            ("08006", Class::Unreachable),
+            ("53300", Class::Unreachable),
+            ("57P03", Class::Unreachable),
+            ("57014", Class::Unreachable),
+            ("25006", Class::Unreachable),
+            ("28P01", Class::Denied),
+            ("42501", Class::Denied),
+            ("42P01", Class::Query),
+            ("23514", Class::Query),
+            ("3D000", Class::Query),
+        ] {
+            assert_eq!(class_of_state(code), class, "{code}");
+        }
+    }
+}

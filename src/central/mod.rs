@@ -53,7 +53,7 @@ pub const DATABASE: &str = "maintenance_os_central";
 /// Bounds a call also when the network swallows packets: `statement_timeout` is only the server's side of it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// A migration may wait for another operator's.
-const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
+const MIGRATION_TIMEOUT: Duration = Duration::from_mins(5);
 const POOL_SIZE: u32 = 8;
 
 /// A handle on the central database. Cheap to clone.
@@ -92,8 +92,8 @@ impl Central {
         let pool = PgPoolOptions::new()
             .max_connections(POOL_SIZE)
             .acquire_timeout(Duration::from_secs(5))
-            .idle_timeout(Duration::from_secs(600))
-            .max_lifetime(Duration::from_secs(3600))
+            .idle_timeout(Duration::from_mins(10))
+            .max_lifetime(Duration::from_hours(1))
             .connect_lazy_with(options);
         Ok(Self { pool })
     }

@@ -111,12 +111,11 @@ impl Central {
             outcome
         };
         match tokio::time::timeout(CALL_TIMEOUT, work).await {
-            Err(_) => Err(CentralError::timeout(doing).into()),
             Ok(Ok(registered)) => Ok(registered),
             Ok(Err(Failure::Answer(error))) => Err(error),
             Ok(Err(Failure::Sql(error))) => Err(CentralError::classify(doing, error).into()),
-            // Others were faster five times: as with a server under load, later is better than now.
-            Ok(Err(Failure::Race)) => Err(CentralError::timeout(doing).into()),
+            // Others were faster five times: as with a server that does not answer in time, later is better than now.
+            Ok(Err(Failure::Race)) | Err(_) => Err(CentralError::timeout(doing).into()),
         }
     }
 
@@ -233,10 +232,9 @@ fn says_the_same(row: &TenantRow, request: &Registration<'_>, hosts: &Hosts) -> 
             .eq(hosts.iter().map(|(host, primary)| (host, *primary)))
 }
 
-/// To the microsecond, which is what the database keeps: else every pass would see a difference.
+/// To the microsecond and cut, not rounded, which is how it is compared: else every pass would see a difference.
 pub(super) fn trial_text(request: &Registration<'_>) -> Option<String> {
-    let micros = request.trial_ends_at?.as_microsecond();
-    Timestamp::from_microsecond(micros).ok().map(|instant| instant.to_string())
+    request.trial_ends_at.map(|instant| format!("{instant:.6}"))
 }
 
 async fn note(

@@ -121,9 +121,32 @@ fn subscription(row: &PgRow) -> Result<Option<SubscriptionRow>, sqlx::Error> {
 }
 
 fn instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
-    row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_microsecond).transpose().map_err(decode)
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(saturating))
+}
+
+/// PostgreSQL's calendar is longer than jiff's; one odd year must not make the whole ledger unreadable.
+fn saturating(micros: i64) -> Timestamp {
+    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1000).unwrap_or_default();
+    let edge = if micros < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::new(micros.div_euclid(1_000_000), nanos).unwrap_or(edge)
 }
 
 fn decode<E: std::error::Error + Send + Sync + 'static>(error: E) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instant_of_jiff_survives_to_the_microsecond_and_others_end_at_its_edges() {
+        for instant in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
+            let micros = instant.as_microsecond();
+            assert_eq!(saturating(micros).as_microsecond(), micros);
+        }
+        assert_eq!(saturating(-1).as_nanosecond(), -1000);
+        assert_eq!(saturating(i64::MAX), Timestamp::MAX);
+        assert_eq!(saturating(i64::MIN), Timestamp::MIN);
+    }
 }

@@ -113,7 +113,8 @@ impl Database {
         let mut versions = Vec::new();
         for table in ["plans", "tenants", "domains", "subscriptions", "audit_logs", "releases"] {
             versions.extend(
-                self.texts(&format!("SELECT '{table} ' || ctid::text || ' ' || xmin::text || ' ' || xmax::text FROM {table} ORDER BY ctid")).await,
+                self.texts(&format!("SELECT '{table} ' || ctid::text || ' ' || xmin::text FROM {table} ORDER BY ctid"))
+                    .await,
             );
         }
         versions

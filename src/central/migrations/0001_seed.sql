@@ -41,7 +41,8 @@ CREATE TABLE tenants (
     status VARCHAR(50) NOT NULL DEFAULT 'active'
         CONSTRAINT tenants_status_known CHECK (status IN ('active', 'read_only', 'suspended', 'hibernated')),
     plan_id INTEGER REFERENCES plans (id),
-    trial_ends_at TIMESTAMPTZ,
+    -- 'infinity' is an instant to PostgreSQL and to nobody who reads it.
+    trial_ends_at TIMESTAMPTZ CHECK (isfinite(trial_ends_at)),
     metadata JSONB NOT NULL DEFAULT '{}',
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now()
@@ -77,7 +78,7 @@ CREATE TABLE subscriptions (
     status VARCHAR(50) NOT NULL CONSTRAINT subscriptions_status_known CHECK (status IN
         ('incomplete', 'incomplete_expired', 'trialing', 'active', 'past_due', 'canceled', 'unpaid', 'paused')),
     current_period_start TIMESTAMPTZ NOT NULL,
-    current_period_end TIMESTAMPTZ NOT NULL CHECK (current_period_end >= current_period_start),
+    current_period_end TIMESTAMPTZ NOT NULL CHECK (isfinite(current_period_end) AND current_period_end >= current_period_start),
     canceled_at TIMESTAMPTZ,
     stripe_subscription_id VARCHAR(255),
     metadata JSONB NOT NULL DEFAULT '{}'
