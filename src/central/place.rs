@@ -1,0 +1,115 @@
+//! Tenant → server, and what was then made there.
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::model::LedgerState;
+use super::release::{self, note};
+use super::{Central, CentralError, bounded};
+
+/// First half of the advisory lock's key; the second is a hash of the server's name. Two servers with one hash only
+/// wait for each other.
+const PLACEMENT_LOCK: i32 = 0x6d6f_7370;
+
+/// Where a tenant lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// On this server; not always the one that was asked for, since the ledger's word wins.
+    Placed {
+        /// The server that stands.
+        server: String,
+    },
+    /// The server is full, and the tenant is nowhere yet.
+    Full {
+        /// Tenants whose data lies there, kept and quarantined data included: it can be taken over at any time, and
+        /// then must fit.
+        tenants: i64,
+    },
+}
+
+impl Central {
+    /// Places a tenant that has no server yet, if the server has room.
+    pub async fn place(&self, uuid: Uuid, server: &str, max_tenants: i64) -> Result<Placement, CentralError> {
+        let doing = format!("place tenant {uuid} on {server}");
+        let work = async {
+            let mut transaction = self.pool.begin().await?;
+            let Some(held) = release::lock(&mut transaction, uuid).await? else {
+                return Ok(None);
+            };
+            if let Some(server) = held.server {
+                return Ok(Some(Placement::Placed { server }));
+            }
+            // After the row's lock, always: who holds this one waits for no row, so nobody waits in a circle.
+            sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))")
+                .bind(PLACEMENT_LOCK)
+                .bind(server)
+                .execute(&mut *transaction)
+                .await?;
+            // A statement of its own, so that it sees what was committed while we waited.
+            let tenants: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM tenants WHERE server = $1 AND dropped_at IS NULL")
+                    .bind(server)
+                    .fetch_one(&mut *transaction)
+                    .await?;
+            if tenants >= max_tenants {
+                return Ok(Some(Placement::Full { tenants }));
+            }
+            sqlx::query("UPDATE tenants SET server = $2 WHERE id = $1")
+                .bind(uuid)
+                .bind(server)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(Some(Placement::Placed { server: server.to_owned() }))
+        };
+        bounded(&doing, work).await?.ok_or(CentralError::Refused { doing, uuid, state: None })
+    }
+
+    /// A database was made, or its schema brought to another version. Refused unless a Tenant holds the row and it
+    /// has a server.
+    pub async fn mark_provisioned(&self, uuid: Uuid, schema_version: &str) -> Result<(), CentralError> {
+        let doing = format!("note the database of tenant {uuid}");
+        let work = async {
+            let mut transaction = self.pool.begin().await?;
+            let Some(held) = release::lock(&mut transaction, uuid).await? else {
+                return Ok(Some(None));
+            };
+            if !held.state.is_live() || held.server.is_none() {
+                return Ok(Some(Some(held.state)));
+            }
+            sqlx::query(
+                "UPDATE tenants SET ledger_state = 'Provisioned', schema_version = $2
+                 WHERE id = $1 AND (ledger_state, schema_version) IS DISTINCT FROM ('Provisioned', $2)",
+            )
+            .bind(uuid)
+            .bind(schema_version)
+            .execute(&mut *transaction)
+            .await?;
+            if held.state == LedgerState::Registered {
+                note(&mut transaction, &held, "tenant.provisioned").await?;
+            }
+            transaction.commit().await?;
+            Ok(None)
+        };
+        match bounded(&doing, work).await? {
+            None => Ok(()),
+            Some(state) => Err(CentralError::Refused { doing, uuid, state }),
+        }
+    }
+
+    /// The first data is in place.
+    pub async fn mark_seeded(&self, uuid: Uuid) -> Result<(), CentralError> {
+        let doing = format!("note the first data of tenant {uuid}");
+        let work = async {
+            sqlx::query("UPDATE tenants SET seeded = true WHERE id = $1 AND NOT seeded")
+                .bind(uuid)
+                .execute(&self.pool)
+                .await?;
+            let row =
+                sqlx::query("SELECT seeded FROM tenants WHERE id = $1").bind(uuid).fetch_optional(&self.pool).await?;
+            row.map(|row| row.try_get::<bool, _>("seeded")).transpose()
+        };
+        let found = bounded(&doing, work).await?;
+        found.map(drop).ok_or(CentralError::Refused { doing, uuid, state: None })
+    }
+}
