@@ -103,10 +103,11 @@ impl Catalogue {
     /// Does to this view what PostgreSQL did when `statement` succeeded.
     pub fn execute(&mut self, statement: &Statement) {
         match statement {
-            Statement::CreateDatabase { name, .. } => {
+            Statement::CreateDatabase { name, .. } | Statement::CreateEmptyDatabase { name } => {
                 let public = ["CONNECT", "TEMPORARY"].map(str::to_owned).into();
                 let database = Database {
                     owner: names::PROVISIONER.into(),
+                    allow_connections: matches!(statement, Statement::CreateEmptyDatabase { .. }),
                     connection_limit: -1,
                     grants: [(String::new(), public)].into(),
                     ..Database::default()

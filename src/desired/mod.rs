@@ -13,6 +13,7 @@ pub mod provisioning;
 pub mod registration;
 pub mod routing;
 pub mod scram;
+pub mod server;
 pub mod sql;
 pub mod status;
 pub mod teardown;

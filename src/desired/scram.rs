@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 const ITERATIONS: u32 = 4096;
 
 /// A password with its verifier, which takes milliseconds to make and is therefore kept with it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credential {
     /// In clear.
     pub password: String,

@@ -14,6 +14,11 @@ pub enum Statement {
         /// The template.
         template: String,
     },
+    /// `CREATE DATABASE` from `template0`, open to connections; runs alone.
+    CreateEmptyDatabase {
+        /// Its name.
+        name: String,
+    },
     /// Needs a database without sessions.
     RenameDatabase {
         /// The name it has.
@@ -187,7 +192,7 @@ impl Statement {
 
     /// Whether PostgreSQL refuses it in a transaction.
     pub const fn runs_alone(&self) -> bool {
-        matches!(self, Self::CreateDatabase { .. } | Self::DropDatabase { .. })
+        matches!(self, Self::CreateDatabase { .. } | Self::CreateEmptyDatabase { .. } | Self::DropDatabase { .. })
     }
 
     /// Its text.
@@ -196,6 +201,7 @@ impl Statement {
             Self::CreateDatabase { name, template } => {
                 format!("CREATE DATABASE {} TEMPLATE {} STRATEGY wal_log ALLOW_CONNECTIONS false", identifier(name), identifier(template))
             }
+            Self::CreateEmptyDatabase { name } => format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", identifier(name)),
             Self::RenameDatabase { from, to } => format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to)),
             Self::DropDatabase { name } => format!("DROP DATABASE {}", identifier(name)),
             Self::CommentDatabase { name, comment } => format!("COMMENT ON DATABASE {} IS {}", identifier(name), literal(comment)),

@@ -1,0 +1,133 @@
+//! What every controller shares.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::Store;
+use rand::RngCore;
+use tokio::sync::{Notify, mpsc};
+use uuid::Uuid;
+
+use super::fleet::{Fleet, Wake};
+use super::servers::Servers;
+use crate::api::tenant::TenantStatus;
+use crate::api::{Plan, Tenant};
+use crate::central::Central;
+use crate::desired::scram::{self, Credential};
+use crate::observe::ledger::Ledger;
+use crate::settings::OperatorSettings;
+
+/// What every controller shares.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Settings.
+    pub settings: OperatorSettings,
+    /// The central database.
+    pub central: Central,
+    /// The ledger as last seen.
+    pub ledger: Ledger,
+    /// The database servers.
+    pub servers: Servers,
+    /// Routing and pooler entries.
+    pub fleet: Arc<Fleet>,
+    /// Every Plan.
+    pub plans: Store<Plan>,
+    /// Every Tenant.
+    pub tenants: Store<Tenant>,
+    /// Binding Secrets in each tenant namespace, without their data.
+    pub bindings: Vec<(String, Store<PartialObjectMeta<Secret>>)>,
+    /// Has Tenants looked at again.
+    pub wake: mpsc::UnboundedSender<Wake>,
+    /// Has the warm pools looked at again.
+    pub refill: Notify,
+    /// The term of leadership.
+    pub epoch: AtomicU64,
+    /// What is remembered of each Tenant between two visits.
+    pub memory: Memory,
+}
+
+impl Context {
+    /// The term of leadership.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+}
+
+/// A binding Secret as we wrote it.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The version that the write made.
+    pub resource_version: Option<String>,
+    /// Hash of what was written.
+    pub hash: String,
+    /// When.
+    pub at: Instant,
+}
+
+/// What is remembered between two visits of a Tenant: nothing that could not be found again, and its absence costs a
+/// write at most.
+#[derive(Default)]
+pub struct Memory {
+    minted: Mutex<HashMap<Uuid, Credential>>,
+    statuses: Mutex<HashMap<Uuid, TenantStatus>>,
+    bindings: Mutex<HashMap<Uuid, Written>>,
+}
+
+impl Memory {
+    /// The credential of a tenant: that of `published`, its password in use, or one that is minted now and kept.
+    pub fn credential(&self, uuid: Uuid, published: Option<&str>) -> Credential {
+        let mut minted = self.minted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = minted.get(&uuid).filter(|known| published.is_none_or(|password| known.password == password)) {
+            return known.clone();
+        }
+        let password = published.map_or_else(
+            || {
+                let mut random = [0; 32];
+                rand::rng().fill_bytes(&mut random);
+                scram::password(random)
+            },
+            str::to_owned,
+        );
+        let credential = Credential::new(password);
+        minted.insert(uuid, credential.clone());
+        credential
+    }
+
+    /// Forgets a tenant's credential, so that the next one has another.
+    pub fn forget_credential(&self, uuid: Uuid) {
+        self.minted.lock().unwrap_or_else(PoisonError::into_inner).remove(&uuid);
+    }
+
+    /// The status that was written last for an object; newer than what the watch shows for a moment.
+    pub fn status(&self, object: Uuid) -> Option<TenantStatus> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&object).cloned()
+    }
+
+    /// Notes the status that was written.
+    pub fn set_status(&self, object: Uuid, status: TenantStatus) {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(object, status);
+    }
+
+    /// The binding Secret as we wrote it last.
+    pub fn binding(&self, object: Uuid) -> Option<Written> {
+        self.bindings.lock().unwrap_or_else(PoisonError::into_inner).get(&object).cloned()
+    }
+
+    /// Notes what was written.
+    pub fn set_binding(&self, object: Uuid, resource_version: Option<String>, hash: &str) {
+        let written = Written { resource_version, hash: hash.to_owned(), at: Instant::now() };
+        self.bindings.lock().unwrap_or_else(PoisonError::into_inner).insert(object, written);
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, object: Uuid) {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
+        self.bindings.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
+    }
+}

@@ -1,0 +1,166 @@
+//! The fleet's documents: routing and pooler entries of all tenants, kept in slices, and who serves them.
+//!
+//! Tenants put entries in and take entries out one by one; nothing else ever removes one, so that a list that is not
+//! complete yet can take nobody off line (rule R7). [`writer`] writes what changed, [`readers`] hears from the poolers and
+//! apps what they serve.
+
+mod readers;
+mod slice;
+mod writer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::{Notify, mpsc};
+use uuid::Uuid;
+
+use crate::api::Tenant;
+use crate::api::pooler::{PoolerEntry, PoolerSettings};
+use crate::api::routing::RoutingEntry;
+use crate::api::slices::{pooler_settings, pooler_slice, routing_slice, slice_of};
+use crate::desired::facts::{Published, Reach};
+use crate::desired::names;
+
+use slice::{Entries, Slice};
+
+/// The fleet's documents.
+pub struct Fleet {
+    state: Mutex<State>,
+    changed: Notify,
+    woken: mpsc::UnboundedSender<Wake>,
+    app_service: String,
+}
+
+/// Who has to be looked at again because readers said something.
+#[derive(Clone, Debug)]
+pub enum Wake {
+    /// This Tenant: what it waited for is served.
+    One(ObjectRef<Tenant>),
+    /// Every Tenant: a Service got its first ready endpoint or lost its last.
+    All,
+}
+
+#[derive(Default)]
+struct State {
+    slices: BTreeMap<String, Slice>,
+    /// Service to its ready endpoints.
+    readers: HashMap<String, BTreeMap<String, readers::Endpoint>>,
+    /// Changes of this process that are not known to be served: (slice, tenant).
+    pending: HashMap<(String, Uuid), Pending>,
+}
+
+struct Pending {
+    generation: u64,
+    since: Instant,
+    tenant: ObjectRef<Tenant>,
+}
+
+impl Fleet {
+    /// An empty fleet; wakes go to `woken`.
+    pub fn new(app_service: String, woken: mpsc::UnboundedSender<Wake>) -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), woken, app_service }
+    }
+
+    /// The tenant's routing entry and who serves it.
+    pub fn routing(&self, uuid: Uuid) -> Published<RoutingEntry> {
+        let (state, name) = (self.lock(), routing_slice(slice_of(uuid)));
+        let entry = state.slices.get(&name).and_then(|slice| slice.routing(uuid)).cloned();
+        Published { entry, reach: state.reach(&name, uuid, &self.app_service) }
+    }
+
+    /// The tenant's pooler entry and who serves it.
+    pub fn pooler(&self, server: &str, uuid: Uuid) -> Published<PoolerEntry> {
+        let (state, name) = (self.lock(), pooler_slice(server, slice_of(uuid)));
+        let entry = state.slices.get(&name).and_then(|slice| slice.pooler(uuid)).cloned();
+        Published { entry, reach: state.reach(&name, uuid, &names::pooler(server)) }
+    }
+
+    /// Puts the tenant's routing entry in (Some) or takes it out (None).
+    pub fn set_routing(&self, tenant: ObjectRef<Tenant>, uuid: Uuid, entry: Option<RoutingEntry>) {
+        let name = routing_slice(slice_of(uuid));
+        self.change(name, Slice::routing_slice, |entries| entries.set_routing(uuid, entry), Some((uuid, tenant)));
+    }
+
+    /// Puts the tenant's pooler entry in (Some) or takes it out (None).
+    pub fn set_pooler(&self, tenant: ObjectRef<Tenant>, server: &str, uuid: Uuid, entry: Option<PoolerEntry>) {
+        let name = pooler_slice(server, slice_of(uuid));
+        self.change(name, || Slice::pooler_slice(server), |entries| entries.set_pooler(uuid, entry), Some((uuid, tenant)));
+    }
+
+    /// The settings of a server's pooler as they are published.
+    pub fn settings(&self, server: &str) -> Option<PoolerSettings> {
+        self.lock().slices.get(&pooler_settings(server)).and_then(Slice::settings)
+    }
+
+    /// Publishes the settings of a server's pooler; nothing happens when they are the same.
+    pub fn set_settings(&self, server: &str, settings: PoolerSettings) {
+        self.change(pooler_settings(server), || Slice::settings_slice(server), |entries| entries.set_settings(settings), None);
+    }
+
+    /// The uuids that have an entry anywhere.
+    pub fn uuids(&self) -> Vec<Uuid> {
+        let mut uuids: Vec<_> = self.lock().slices.values().flat_map(Slice::uuids).collect();
+        uuids.sort_unstable();
+        uuids.dedup();
+        uuids
+    }
+
+    fn change(&self, name: String, new: impl FnOnce() -> Slice, change: impl FnOnce(&mut Entries) -> bool, who: Option<(Uuid, ObjectRef<Tenant>)>) {
+        let mut state = self.lock();
+        let slice = state.slices.entry(name.clone()).or_insert_with(new);
+        if !change(&mut slice.entries) {
+            return;
+        }
+        slice.dirty = true;
+        // The next snapshot, which is the first that holds this change, gets this number.
+        let generation = slice.generation + 1;
+        if let Some((uuid, tenant)) = who {
+            state.pending.insert((name, uuid), Pending { generation, since: Instant::now(), tenant });
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Wakes the tenants whose changes are served everywhere now.
+    fn wake_served(&self) {
+        let mut state = self.lock();
+        let served: Vec<_> = state.pending.iter().filter(|((slice, _), pending)| state.is_served(slice, pending.generation, &self.app_service)).map(|(key, _)| key.clone()).collect();
+        for key in served {
+            if let Some(pending) = state.pending.remove(&key) {
+                // A closed channel: the operator is stopping.
+                let _ = self.woken.send(Wake::One(pending.tenant));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn reach(&self, slice: &str, uuid: Uuid, service: &str) -> Reach {
+        let pending = self.pending.get(&(slice.to_owned(), uuid));
+        let (generation, waited) = match (pending, self.slices.get(slice)) {
+            (Some(pending), _) => (pending.generation, pending.since.elapsed()),
+            // Unchanged since this process began: whoever is behind was behind before, and nobody waits for it.
+            (None, Some(slice)) => (slice.loaded, Duration::MAX),
+            // Never written: there is nothing that a reader could serve.
+            (None, None) => return Reach::All,
+        };
+        let endpoints = self.readers.get(service);
+        if endpoints.is_none_or(BTreeMap::is_empty) {
+            return Reach::NoReaders;
+        }
+        let mut behind: Vec<_> = endpoints.into_iter().flatten().filter(|(_, endpoint)| !endpoint.serves(slice, generation)).map(|(name, _)| name.clone()).collect();
+        behind.truncate(3);
+        if behind.is_empty() { Reach::All } else { Reach::Behind { readers: behind, waited } }
+    }
+
+    fn is_served(&self, slice: &str, generation: u64, app_service: &str) -> bool {
+        let service = self.slices.get(slice).and_then(|slice| slice.server.as_deref()).map_or_else(|| app_service.to_owned(), names::pooler);
+        self.readers.get(&service).is_some_and(|endpoints| !endpoints.is_empty() && endpoints.values().all(|endpoint| endpoint.serves(slice, generation)))
+    }
+}

@@ -1,0 +1,173 @@
+//! One slice in memory and as a document.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use uuid::Uuid;
+
+use crate::api::pooler::{PoolerEntry, PoolerSettings, PoolerSlice};
+use crate::api::routing::{RoutingEntry, RoutingSlice};
+use crate::api::slices::{SCHEMA, SLICE_KEY};
+use crate::api::{LABEL_SERVER, LABEL_SLICE};
+
+/// Label value of routing slices.
+pub const ROUTING: &str = "routing";
+/// Label value of pooler slices.
+pub const POOLER: &str = "pooler";
+/// Label value of a pooler's settings.
+pub const SETTINGS: &str = "pooler-settings";
+
+/// One slice.
+pub struct Slice {
+    /// What it holds.
+    pub entries: Entries,
+    /// The server, of a pooler's slice.
+    pub server: Option<String>,
+    /// Number of the newest snapshot that was taken to be written.
+    pub generation: u64,
+    /// Number of the document when this process read it.
+    pub loaded: u64,
+    /// Of the Secret; None: it is not there yet.
+    pub resource_version: Option<String>,
+    /// Changed since the newest snapshot.
+    pub dirty: bool,
+}
+
+/// What a slice holds.
+pub enum Entries {
+    /// Routing entries.
+    Routing(BTreeMap<Uuid, RoutingEntry>),
+    /// Pooler entries.
+    Pooler(BTreeMap<Uuid, PoolerEntry>),
+    /// A pooler's settings.
+    Settings(Option<Box<PoolerSettings>>),
+}
+
+impl Slice {
+    fn new(entries: Entries, server: Option<&str>) -> Self {
+        Self { entries, server: server.map(str::to_owned), generation: 0, loaded: 0, resource_version: None, dirty: false }
+    }
+
+    /// An empty routing slice.
+    pub fn routing_slice() -> Self {
+        Self::new(Entries::Routing(BTreeMap::new()), None)
+    }
+
+    /// An empty pooler slice.
+    pub fn pooler_slice(server: &str) -> Self {
+        Self::new(Entries::Pooler(BTreeMap::new()), Some(server))
+    }
+
+    /// Empty settings.
+    pub fn settings_slice(server: &str) -> Self {
+        Self::new(Entries::Settings(None), Some(server))
+    }
+
+    /// The slice in a Secret of ours.
+    ///
+    /// # Errors
+    /// A document that cannot be read; it must be put right before anything is written in its place.
+    pub fn read(secret: &Secret) -> Result<Self, String> {
+        let name = secret.name_any();
+        let server = secret.labels().get(LABEL_SERVER).map(String::as_str);
+        let content = secret.data.as_ref().and_then(|data| data.get(SLICE_KEY)).ok_or_else(|| format!("Secret {name} has no key {SLICE_KEY}"))?;
+        let decode = |error: serde_json::Error| format!("Secret {name} does not decode: {error}");
+        let (entries, generation) = match secret.labels().get(LABEL_SLICE).map(String::as_str) {
+            Some(ROUTING) => {
+                let document: RoutingSlice = serde_json::from_slice(&content.0).map_err(decode)?;
+                (Entries::Routing(document.tenants.into_iter().map(|entry| (entry.uuid, entry)).collect()), document.generation)
+            }
+            Some(POOLER) => {
+                let document: PoolerSlice = serde_json::from_slice(&content.0).map_err(decode)?;
+                (Entries::Pooler(document.entries.into_iter().map(|entry| (entry.uuid, entry)).collect()), document.generation)
+            }
+            Some(SETTINGS) => {
+                let document: PoolerSettings = serde_json::from_slice(&content.0).map_err(decode)?;
+                let generation = document.generation;
+                (Entries::Settings(Some(Box::new(document))), generation)
+            }
+            other => return Err(format!("Secret {name} is labelled as a slice of kind {other:?}")),
+        };
+        Ok(Self { generation, loaded: generation, resource_version: secret.metadata.resource_version.clone(), ..Self::new(entries, server) })
+    }
+
+    /// The document.
+    pub fn document(&self, epoch: u64) -> String {
+        let generation = self.generation;
+        let text = match &self.entries {
+            Entries::Routing(entries) => serde_json::to_string(&RoutingSlice { schema: SCHEMA, generation, epoch, tenants: entries.values().cloned().collect() }),
+            Entries::Pooler(entries) => serde_json::to_string(&PoolerSlice { schema: SCHEMA, generation, epoch, entries: entries.values().cloned().collect() }),
+            Entries::Settings(settings) => serde_json::to_string(&settings.as_ref().map(|settings| PoolerSettings { schema: SCHEMA, generation, epoch, ..(**settings).clone() })),
+        };
+        text.expect("slices hold only what JSON can say")
+    }
+
+    /// Label value of its kind.
+    pub const fn kind(&self) -> &'static str {
+        match self.entries {
+            Entries::Routing(_) => ROUTING,
+            Entries::Pooler(_) => POOLER,
+            Entries::Settings(_) => SETTINGS,
+        }
+    }
+
+    /// The tenant's routing entry.
+    pub fn routing(&self, uuid: Uuid) -> Option<&RoutingEntry> {
+        if let Entries::Routing(entries) = &self.entries { entries.get(&uuid) } else { None }
+    }
+
+    /// The tenant's pooler entry.
+    pub fn pooler(&self, uuid: Uuid) -> Option<&PoolerEntry> {
+        if let Entries::Pooler(entries) = &self.entries { entries.get(&uuid) } else { None }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> Option<PoolerSettings> {
+        if let Entries::Settings(settings) = &self.entries { settings.as_deref().cloned() } else { None }
+    }
+
+    /// Tenants that have an entry.
+    pub fn uuids(&self) -> Vec<Uuid> {
+        match &self.entries {
+            Entries::Routing(entries) => entries.keys().copied().collect(),
+            Entries::Pooler(entries) => entries.keys().copied().collect(),
+            Entries::Settings(_) => Vec::new(),
+        }
+    }
+}
+
+impl Entries {
+    /// Whether this changed anything.
+    pub fn set_routing(&mut self, uuid: Uuid, entry: Option<RoutingEntry>) -> bool {
+        let Self::Routing(entries) = self else { return false };
+        set(entries, uuid, entry)
+    }
+
+    /// Whether this changed anything.
+    pub fn set_pooler(&mut self, uuid: Uuid, entry: Option<PoolerEntry>) -> bool {
+        let Self::Pooler(entries) = self else { return false };
+        set(entries, uuid, entry)
+    }
+
+    /// Whether this changed anything; numbers of writes do not count.
+    pub fn set_settings(&mut self, settings: PoolerSettings) -> bool {
+        let Self::Settings(before) = self else { return false };
+        let same = before.as_ref().is_some_and(|before| **before == PoolerSettings { schema: before.schema, generation: before.generation, epoch: before.epoch, ..settings.clone() });
+        if !same {
+            *before = Some(Box::new(settings));
+        }
+        !same
+    }
+}
+
+fn set<T: PartialEq>(entries: &mut BTreeMap<Uuid, T>, uuid: Uuid, entry: Option<T>) -> bool {
+    if entries.get(&uuid) == entry.as_ref() {
+        return false;
+    }
+    match entry {
+        Some(entry) => drop(entries.insert(uuid, entry)),
+        None => drop(entries.remove(&uuid)),
+    }
+    true
+}

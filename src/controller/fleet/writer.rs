@@ -1,0 +1,139 @@
+//! Writes slices that changed: what arrives within a short time goes into one write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams, PostParams};
+use kube::{Client, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use super::slice::Slice;
+use super::Fleet;
+use crate::api::slices::SLICE_KEY;
+use crate::api::{LABEL_SERVER, LABEL_SLICE, MANAGED_BY};
+use crate::apply::ApplyError;
+use crate::error::chain;
+
+/// Long enough to gather a burst, short enough that nobody notices.
+const DEBOUNCE: Duration = Duration::from_millis(10);
+/// Before a failed write is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+const WRITES_AT_A_TIME: usize = 8;
+
+impl Fleet {
+    /// Reads every slice; called before anything is changed.
+    ///
+    /// # Errors
+    /// The API server did not answer, or a slice cannot be read.
+    pub async fn load(&self, client: &Client, namespace: &str) -> anyhow::Result<()> {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let found = secrets.list(&ListParams::default().labels(LABEL_SLICE)).await.map_err(|source| ApplyError::kubernetes("list the slices", source))?;
+        let mut slices = std::collections::BTreeMap::new();
+        for secret in found {
+            slices.insert(secret.name_any(), Slice::read(&secret).map_err(anyhow::Error::msg)?);
+        }
+        self.lock().slices = slices;
+        Ok(())
+    }
+
+    /// Writes what changed until `stop`. `epoch`: the term of leadership.
+    pub async fn write(self: Arc<Self>, client: Client, namespace: String, epoch: u64, stop: CancellationToken) {
+        let secrets: Api<Secret> = Api::namespaced(client, &namespace);
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = stop.cancelled() => return,
+            }
+            tokio::time::sleep(DEBOUNCE).await;
+            let dirty: Vec<_> = self.lock().slices.iter().filter(|(_, slice)| slice.dirty).map(|(name, _)| name.clone()).collect();
+            let writes = futures::stream::iter(dirty).map(|name| self.write_one(&secrets, name, epoch)).buffer_unordered(WRITES_AT_A_TIME);
+            let failed = writes.filter(|done| std::future::ready(!done)).count().await;
+            if failed > 0 {
+                tokio::time::sleep(RETRY).await;
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    async fn write_one(&self, secrets: &Api<Secret>, name: String, epoch: u64) -> bool {
+        let Some(secret) = self.snapshot(&name, epoch) else { return true };
+        let result = match secret.metadata.resource_version {
+            Some(_) => secrets.replace(&name, &PostParams::default(), &secret).await,
+            None => secrets.create(&PostParams::default(), &secret).await,
+        };
+        match result {
+            Ok(written) => {
+                if let Some(slice) = self.lock().slices.get_mut(&name) {
+                    slice.resource_version = written.metadata.resource_version;
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(slice = name, error = chain(&error), "could not write a slice, trying again");
+                self.recover(secrets, &name).await;
+                false
+            }
+        }
+    }
+
+    /// The document that is to be written now, under the next number.
+    fn snapshot(&self, name: &str, epoch: u64) -> Option<Secret> {
+        let mut state = self.lock();
+        let slice = state.slices.get_mut(name).filter(|slice| slice.dirty)?;
+        slice.generation += 1;
+        slice.dirty = false;
+        let mut secret = Secret { data: Some([(SLICE_KEY.to_owned(), ByteString(slice.document(epoch).into_bytes()))].into()), ..Secret::default() };
+        secret.metadata.name = Some(name.to_owned());
+        secret.metadata.resource_version.clone_from(&slice.resource_version);
+        let labels = secret.labels_mut();
+        labels.insert("app.kubernetes.io/managed-by".into(), MANAGED_BY.into());
+        labels.insert(LABEL_SLICE.into(), slice.kind().into());
+        if let Some(server) = &slice.server {
+            labels.insert(LABEL_SERVER.into(), server.clone());
+        }
+        Some(secret)
+    }
+
+    /// After a failed write: sees which version is there, so that the next write can replace it with a higher number.
+    /// Our entries are the truth; a slice that somebody changed or deleted is written as it should be.
+    async fn recover(&self, secrets: &Api<Secret>, name: &str) {
+        let found = secrets.get_opt(name).await;
+        let mut state = self.lock();
+        let Some(slice) = state.slices.get_mut(name) else { return };
+        slice.dirty = true;
+        match found {
+            Ok(Some(secret)) => {
+                let stored = Slice::read(&secret).map(|stored| stored.generation).unwrap_or_default();
+                slice.resource_version = secret.metadata.resource_version;
+                slice.generation = slice.generation.max(stored);
+            }
+            Ok(None) => slice.resource_version = None,
+            // Unreadable is not absent.
+            Err(_) => {}
+        }
+    }
+
+    /// Compares what is stored with what was written last, and has what somebody changed or deleted written again.
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    pub async fn verify(&self, client: &Client, namespace: &str) -> Result<(), ApplyError> {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let versions: Vec<_> = self.lock().slices.iter().filter(|(_, slice)| !slice.dirty).map(|(name, slice)| (name.clone(), slice.resource_version.clone())).collect();
+        let found = secrets.list_metadata(&ListParams::default().labels(LABEL_SLICE)).await.map_err(|source| ApplyError::kubernetes("list the slices", source))?;
+        let stored: std::collections::HashMap<_, _> = found.into_iter().map(|secret| (secret.name_any(), secret.metadata.resource_version)).collect();
+        for (name, before) in versions {
+            // Written meanwhile: what was listed says nothing.
+            let unchanged = self.lock().slices.get(&name).is_some_and(|slice| !slice.dirty && slice.resource_version == before);
+            if unchanged && stored.get(&name) != Some(&before) {
+                tracing::warn!(slice = name, "a slice was changed or deleted by somebody else and is written again");
+                self.recover(&secrets, &name).await;
+                self.changed.notify_one();
+            }
+        }
+        Ok(())
+    }
+}

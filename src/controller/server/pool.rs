@@ -1,0 +1,111 @@
+//! The template and the warm pool of a server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::StreamExt;
+use rand::RngCore;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::ApplyError;
+use crate::controller::context::Context;
+use crate::controller::servers::Server;
+use crate::desired::names;
+use crate::desired::server::{self, Migration};
+use crate::error::chain;
+
+/// Clones in flight on one server: more share its two or so processors and its disk without being done sooner.
+const CLONES_AT_A_TIME: usize = 2;
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The app's migrations.
+pub fn migrations() -> Vec<Migration<'static>> {
+    crate::app::migrations().iter().map(|migration| Migration { version: migration.version, name: migration.name, sql: migration.sql }).collect()
+}
+
+/// Builds the template of the current schema if it is not there. `password`: the migrator's.
+///
+/// # Errors
+/// The server refused it or did not answer, or a migration failed; the next attempt begins anew.
+pub async fn build_template(server: &Server, password: &str) -> anyhow::Result<()> {
+    let migrations = migrations();
+    let schema = server::schema(&migrations);
+    let catalogue = server.catalogue().context("the server was not asked yet")?;
+    if !catalogue.databases.contains_key(&names::template(&schema)) {
+        tracing::info!(server = server.name, schema, "building the template");
+        for batch in server::begin_template(&catalogue) {
+            server.run(&batch, None).await?;
+        }
+        let work = fill_template(server, password, &migrations);
+        tokio::time::timeout(MIGRATION_TIMEOUT, work).await.with_context(|| format!("migrating the template on {}: it takes too long", server.name))??;
+        server.run(&server::finish_template(&schema), None).await?;
+    }
+    server.set_schema(Some(schema));
+    Ok(())
+}
+
+async fn fill_template(server: &Server, password: &str, migrations: &[Migration<'_>]) -> anyhow::Result<()> {
+    let connection = &server.connection;
+    let doing = |what: &str| format!("{what} the template on server {}", server.name);
+    let mut provisioner = connection.options(names::TEMPLATE_BUILD, &connection.username, &connection.password).connect().await.with_context(|| doing("entering"))?;
+    execute(&mut provisioner, server::prepare_template()).await.with_context(|| doing("preparing"))?;
+    provisioner.close().await.with_context(|| doing("leaving"))?;
+    // Tables are made where the search path begins; the provisioner's is pinned elsewhere.
+    let options = connection.options(names::TEMPLATE_BUILD, names::MIGRATOR, password).options([("search_path", "public,pg_temp")]);
+    let mut migrator = options.connect().await.with_context(|| doing("entering as the migrator"))?;
+    execute(&mut migrator, server::grant_defaults()).await.with_context(|| doing("granting in"))?;
+    for migration in migrations {
+        execute(&mut migrator, server::migrate(migration)).await.with_context(|| format!("applying migration {}_{}", migration.version, migration.name))?;
+    }
+    migrator.close().await.with_context(|| doing("leaving"))
+}
+
+async fn execute(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Error> {
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map(drop)
+}
+
+/// Clones the template into one more warm database.
+///
+/// # Errors
+/// The server refused it or did not answer.
+pub async fn clone_one(server: &Server) -> Result<(), ApplyError> {
+    let schema = server.facts(0).schema.ok_or_else(|| ApplyError::Stale(format!("the template on {} is not there any more", server.name)))?;
+    let id = format!("{:08x}", rand::rng().next_u32());
+    for batch in server::clone_template(&schema, &id) {
+        server.run(&batch, None).await?;
+    }
+    Ok(())
+}
+
+/// Keeps every server's warm pool full until `stop`.
+pub async fn refill(context: Arc<Context>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = context.refill.notified() => {}
+            () = tokio::time::sleep(Duration::from_secs(30)) => {}
+            () = stop.cancelled() => return,
+        }
+        for server in context.servers.all() {
+            refill_one(&server, &stop).await;
+        }
+    }
+}
+
+async fn refill_one(server: &Server, stop: &CancellationToken) {
+    let facts = server.facts(0);
+    if facts.open.is_err() {
+        return;
+    }
+    let wanted = usize::try_from(facts.spec.warm_pool.size).unwrap_or_default();
+    let missing = wanted.saturating_sub(server.warm());
+    let clones = futures::stream::iter(0..missing).take_until(stop.cancelled()).map(|_| clone_one(server)).buffer_unordered(CLONES_AT_A_TIME);
+    let mut clones = std::pin::pin!(clones);
+    while let Some(result) = clones.next().await {
+        if let Err(error) = result {
+            tracing::warn!(server = server.name, error = chain(&error), "could not fill the warm pool, trying again later");
+            return;
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What the ledger asks for on a server although no Tenant object does any more.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::central::{LedgerState, TenantRow};
+use crate::controller::context::Context;
+use crate::controller::servers::Server;
+use crate::desired::{database, server as desired};
+use crate::error::chain;
+
+/// Revokes logins of kept data that could not be revoked when its object went, completes quarantines, and drops what is due.
+pub async fn sweep(context: &Arc<Context>, server: &Server) {
+    let Some(catalogue) = server.catalogue() else { return };
+    let rows = context.ledger.rows();
+    let on_server = |row: &&TenantRow| row.server.as_deref() == Some(server.name.as_str());
+    for row in rows.iter().filter(on_server) {
+        let quarantined = match row.ledger_state {
+            LedgerState::Retained => false,
+            LedgerState::Quarantined => true,
+            _ => continue,
+        };
+        for batch in desired::leftovers(row.uuid, quarantined, &catalogue) {
+            if let Err(error) = server.run(&batch, Some(row.uuid)).await {
+                tracing::warn!(server = server.name, tenant = %row.uuid, error = chain(&error), "could not close what a deleted tenant left behind, trying again later");
+                break;
+            }
+        }
+    }
+    if let Err(error) = drop_due(context, server).await {
+        tracing::warn!(server = server.name, error = format!("{error:#}"), "could not drop what is due, trying again later");
+    }
+}
+
+async fn drop_due(context: &Arc<Context>, server: &Server) -> anyhow::Result<()> {
+    for row in context.central.due_drops().await.context("reading what is due to be dropped")? {
+        if row.server.as_deref() != Some(server.name.as_str()) {
+            continue;
+        }
+        let catalogue = server.catalogue().context("the server was not asked yet")?.of_tenant(row.uuid);
+        let Some(batches) = database::destroy(row.uuid, &catalogue) else {
+            tracing::error!(server = server.name, tenant = %row.uuid, "a database under the quarantine's name does not carry the tenant's mark and is not dropped");
+            continue;
+        };
+        // The decision comes first: from here on the data cannot be adopted any more.
+        if !context.central.begin_drop(row.uuid).await.with_context(|| format!("beginning the drop of {}", row.uuid))? {
+            continue;
+        }
+        for batch in batches {
+            server.run(&batch, Some(row.uuid)).await?;
+        }
+        context.central.mark_dropped(row.uuid).await.with_context(|| format!("noting the drop of {}", row.uuid))?;
+        tracing::info!(server = server.name, tenant = %row.uuid, "dropped a tenant's database after its quarantine");
+    }
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! The loop of a Tenant: see, decide, do, and say how it stands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::{Lookup, ObjectRef};
+use uuid::Uuid;
+
+use super::context::Context;
+use crate::api::{ANNOTATION_HASH, Tenant};
+use crate::api::condition::Reason;
+use crate::api::tenant::DeletionPolicy;
+use crate::apply::{self, ApplyError, kubernetes};
+use crate::desired::effect::{Effect, Health};
+use crate::desired::facts::{BindingFact, Facts, LedgerFact, LedgerState, PATIENCE, Published, Reach, Refusal, Seen};
+use crate::desired::registration::may_make_database;
+use crate::desired::scram::Credential;
+use crate::desired::tenant::Outlook;
+use crate::desired::{self, names, status};
+use crate::error::chain;
+use crate::observe::ledger::uid;
+
+/// More rounds than any way from nothing to ready has; a bound for what should not happen.
+const MOST_ROUNDS: usize = 24;
+
+/// How long the watch may lag behind a write of our own.
+const WATCH_LAG: Duration = Duration::from_secs(1);
+
+/// Why a visit has to be made again.
+#[derive(Debug, thiserror::Error)]
+#[error("Tenant {tenant}: {source}")]
+pub struct Failure {
+    tenant: String,
+    source: ApplyError,
+}
+
+impl Failure {
+    /// What it is about.
+    pub const fn source(&self) -> &ApplyError {
+        &self.source
+    }
+}
+
+/// One visit: rounds of see, decide and do until nothing is planned, then the status.
+///
+/// # Errors
+/// An effect failed; the status says so, and the visit is made again.
+pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Failure> {
+    let mut visit = Visit { context: &context, tenant: (*tenant).clone(), refused: None };
+    let title = format!("{}/{}", tenant.namespace().unwrap_or_default(), tenant.name_any());
+    let failure = |source| Failure { tenant: title.clone(), source };
+    let mut failed = None;
+    for _round in 0..MOST_ROUNDS {
+        let facts = visit.facts().await;
+        let outlook = desired::tenant::plan(&facts);
+        if outlook.effects.is_empty() {
+            return visit.conclude(&facts, &outlook, None).await.map_err(failure);
+        }
+        match visit.execute(&facts, &outlook.effects).await {
+            Ok(Gone::No) => {}
+            Ok(Gone::Yes) => {
+                context.memory.forget(uid(&tenant));
+                return Ok(Action::await_change());
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    let facts = visit.facts().await;
+    let outlook = desired::tenant::plan(&facts);
+    let Some(error) = failed else {
+        tracing::error!(tenant = title, effects = ?outlook.effects.iter().map(Effect::summary).collect::<Vec<_>>(), "a visit does not come to rest");
+        return Ok(Action::requeue(Duration::from_secs(30)));
+    };
+    if matches!(error, ApplyError::Stale(_)) {
+        return Ok(Action::requeue(Duration::from_millis(50)));
+    }
+    visit.conclude(&facts, &outlook, Some((error.reason(), chain(&error)))).await.map_err(failure)?;
+    Err(failure(error))
+}
+
+enum Gone {
+    Yes,
+    No,
+}
+
+struct Visit<'a> {
+    context: &'a Context,
+    tenant: Tenant,
+    /// The ledger's refusal in this visit; asked again in the next.
+    refused: Option<Refusal>,
+}
+
+impl Visit<'_> {
+    fn reference(&self) -> ObjectRef<Tenant> {
+        self.tenant.to_object_ref(())
+    }
+
+    async fn facts(&self) -> Facts {
+        let context = self.context;
+        let namespace = self.tenant.namespace().unwrap_or_default();
+        let ledger = match &self.refused {
+            Some(refusal) => Seen::Known(LedgerFact::Refused(refusal.clone())),
+            None => context.ledger.fact(&self.tenant),
+        };
+        let (uuid, server) = match &ledger {
+            Seen::Known(LedgerFact::Row(row)) => (Some(row.uuid), row.server.clone()),
+            _ => (None, None),
+        };
+        let reserve = matches!(&ledger, Seen::Known(LedgerFact::Row(row)) if may_make_database(row)) && self.tenant.metadata.deletion_timestamp.is_none();
+        let known = server.as_deref().and_then(|server| context.servers.get(server));
+        let (catalogue, warm) = match (uuid, known) {
+            (Some(uuid), Some(known)) => known.view(uuid, reserve).await,
+            (Some(_), None) if server.is_some() => (Seen::Unreachable("there is no such DatabaseServer, or it was not asked yet".into()), None),
+            _ => (Seen::Known(crate::desired::catalogue::Catalogue::default()), None),
+        };
+        let nothing = Published { entry: None, reach: Reach::All };
+        let routing = uuid.map_or(Published { entry: None, reach: Reach::All }, |uuid| context.fleet.routing(uuid));
+        let pooler = uuid.zip(server.as_deref()).map_or(nothing, |(uuid, server)| context.fleet.pooler(server, uuid));
+        let password = routing.entry.as_ref().map(|entry| entry.database.password.as_str());
+        let mut tenant = self.tenant.clone();
+        if let Some(written) = context.memory.status(uid(&tenant)) {
+            tenant.status = Some(written);
+        }
+        Facts {
+            now: Timestamp::now(),
+            epoch: context.epoch(),
+            base_domain: context.settings.base_domain.clone(),
+            namespace_served: context.settings.tenant_namespaces.contains(&namespace),
+            plan: context.plans.get(&ObjectRef::new(&tenant.spec.plan_ref.name)).map(|plan| plan.spec.clone()),
+            servers: context.servers.all().iter().map(|server| server.facts(context.ledger.tenants_on(&server.name))).collect(),
+            credential: uuid.map_or_else(Credential::default, |uuid| context.memory.credential(uuid, password)),
+            binding: self.binding(&namespace),
+            ledger,
+            catalogue,
+            warm,
+            pooler,
+            routing,
+            tenant,
+        }
+    }
+
+    fn binding(&self, namespace: &str) -> Seen<Option<BindingFact>> {
+        let Some((_, store)) = self.context.bindings.iter().find(|(watched, _)| watched == namespace) else {
+            return Seen::Unreachable(format!("namespace {namespace} is not watched"));
+        };
+        let name = names::binding(&self.tenant.name_any());
+        let secret = store.get(&ObjectRef::new(&name).within(namespace));
+        let written = self.context.memory.binding(uid(&self.tenant));
+        let version = secret.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
+        // For a moment after our own write the watch may still show what was there before.
+        if let Some(written) = written.as_ref().filter(|written| written.resource_version != version && written.at.elapsed() < WATCH_LAG) {
+            return Seen::Known(Some(BindingFact { ours: true, hash: Some(written.hash.clone()) }));
+        }
+        let Some(secret) = secret else { return Seen::Known(None) };
+        let ours = secret.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == self.tenant.metadata.uid.as_ref() && owner.controller == Some(true));
+        // Another version than the one that we wrote: somebody changed it, whatever its annotation says.
+        let changed = written.is_some_and(|written| written.resource_version != version);
+        let hash = secret.annotations().get(ANNOTATION_HASH).filter(|_| !changed).cloned();
+        Seen::Known(Some(BindingFact { ours, hash }))
+    }
+
+    async fn execute(&mut self, facts: &Facts, effects: &[Effect]) -> Result<Gone, ApplyError> {
+        for effect in effects {
+            tracing::debug!(tenant = self.tenant.name_any(), effect = effect.summary(), "executing");
+            if let Gone::Yes = self.execute_one(facts, effect).await? {
+                return Ok(Gone::Yes);
+            }
+            if self.refused.is_some() {
+                break;
+            }
+        }
+        Ok(Gone::No)
+    }
+
+    async fn execute_one(&mut self, facts: &Facts, effect: &Effect) -> Result<Gone, ApplyError> {
+        let context = self.context;
+        match effect {
+            Effect::AddFinalizer => match kubernetes::set_finalizer(&context.client, &self.tenant, true).await? {
+                Some(tenant) => self.tenant = tenant,
+                None => return Ok(Gone::Yes),
+            },
+            Effect::RemoveFinalizer => {
+                // A cached object may be an older one of the same name: only what the API server says now counts.
+                if let Some(fresh) = kubernetes::fresh(&context.client, &self.tenant).await?.filter(|fresh| fresh.metadata.deletion_timestamp.is_some()) {
+                    kubernetes::set_finalizer(&context.client, &fresh, false).await?;
+                }
+                return Ok(Gone::Yes);
+            }
+            Effect::Register => {
+                self.refused = apply::ledger::register(&context.central, &context.ledger, &self.tenant, facts.plan.as_ref()).await?;
+            }
+            Effect::WriteBinding { data, hash } => {
+                let uuid = uuid(facts)?;
+                let written = kubernetes::write_binding(&context.client, &self.tenant, uuid, data, hash).await?;
+                context.memory.set_binding(uid(&self.tenant), written.metadata.resource_version, hash);
+            }
+            other => self.execute_known(facts, other, uuid(facts)?).await?,
+        }
+        Ok(Gone::No)
+    }
+
+    /// Effects of a tenant that the ledger knows.
+    async fn execute_known(&self, facts: &Facts, effect: &Effect, uuid: Uuid) -> Result<(), ApplyError> {
+        let context = self.context;
+        let (central, ledger) = (&context.central, &context.ledger);
+        match effect {
+            Effect::Place { server } => {
+                let most = context.servers.get(server).map_or(0, |server| server.spec().capacity.max_tenants);
+                apply::ledger::place(central, ledger, uuid, server, most).await
+            }
+            Effect::Sql { server, batch } => {
+                let result = self.server(server)?.run(batch, Some(uuid)).await;
+                context.refill.notify_one();
+                result
+            }
+            Effect::Clone { server } => super::server::pool::clone_one(&*self.server(server)?).await,
+            Effect::MarkProvisioned { schema } => apply::ledger::mark_provisioned(central, ledger, uuid, schema).await,
+            Effect::PublishPooler { server, entry } => {
+                context.fleet.set_pooler(self.reference(), server, uuid, Some(entry.clone()));
+                Ok(())
+            }
+            Effect::WithdrawPooler { server } => {
+                context.fleet.set_pooler(self.reference(), server, uuid, None);
+                Ok(())
+            }
+            Effect::PublishRouting { entry } => {
+                context.fleet.set_routing(self.reference(), uuid, Some((**entry).clone()));
+                Ok(())
+            }
+            Effect::WithdrawRouting => {
+                context.fleet.set_routing(self.reference(), uuid, None);
+                Ok(())
+            }
+            Effect::Release { database } => {
+                context.memory.forget_credential(uuid);
+                apply::ledger::release(central, ledger, &self.tenant, uuid, *database).await
+            }
+            Effect::Quarantine { seconds, confirmed } => {
+                self.still_to_be_destroyed().await?;
+                context.memory.forget_credential(uuid);
+                apply::ledger::quarantine(central, ledger, &self.tenant, uuid, *seconds, *confirmed).await
+            }
+            Effect::AddFinalizer | Effect::RemoveFinalizer | Effect::Register | Effect::WriteBinding { .. } => {
+                unreachable!("{} is executed by the caller, facts of {}", effect.summary(), facts.tenant.name_any())
+            }
+        }
+    }
+
+    /// The first of the three yeses (decision D12): the API server itself says that this very object is being deleted and
+    /// that its data is to go.
+    async fn still_to_be_destroyed(&self) -> Result<(), ApplyError> {
+        let fresh = kubernetes::fresh(&self.context.client, &self.tenant).await?;
+        let agreed = fresh.is_some_and(|fresh| fresh.metadata.deletion_timestamp.is_some() && fresh.spec.deletion_policy == DeletionPolicy::Delete);
+        agreed.then_some(()).ok_or_else(|| ApplyError::Stale(format!("Tenant {} has changed", self.tenant.name_any())))
+    }
+
+    fn server(&self, name: &str) -> Result<Arc<super::servers::Server>, ApplyError> {
+        self.context.servers.get(name).ok_or_else(|| ApplyError::Stale(format!("DatabaseServer {name} has gone")))
+    }
+
+    /// Writes the status when it says something new, and decides when to come again without a change.
+    async fn conclude(&self, facts: &Facts, outlook: &Outlook, failure: Option<(Reason, String)>) -> Result<Action, ApplyError> {
+        let deleting = self.tenant.metadata.deletion_timestamp.is_some();
+        let status = status::status(facts, outlook, failure);
+        // An object that is on its way out says something only when it is held.
+        if facts.tenant.status.as_ref() != Some(&status) && (!deleting || outlook.trouble().is_some()) {
+            kubernetes::write_status(&self.context.client, &self.tenant, &status).await?;
+            self.context.memory.set_status(uid(&self.tenant), status);
+        }
+        Ok(next_visit(facts, outlook, self.context.settings.resync))
+    }
+}
+
+/// When to come again: soon for what waits without anybody telling us, else at the next resync.
+fn next_visit(facts: &Facts, outlook: &Outlook, resync: Duration) -> Action {
+    match outlook.trouble() {
+        None => Action::requeue(resync),
+        Some(Health::Blocked(..)) => Action::requeue(Duration::from_secs(15).min(resync)),
+        Some(_) => {
+            let waits = [&facts.pooler.reach, &facts.routing.reach].into_iter().find_map(|reach| match reach {
+                Reach::Behind { waited, .. } if *waited < PATIENCE => Some(PATIENCE - *waited),
+                _ => None,
+            });
+            Action::requeue(waits.unwrap_or(Duration::from_secs(3)))
+        }
+    }
+}
+
+fn uuid(facts: &Facts) -> Result<Uuid, ApplyError> {
+    facts.row().map(|row| row.uuid).ok_or_else(|| ApplyError::Stale(format!("the ledger has no row for Tenant {} any more", facts.tenant.name_any())))
+}
+
+/// Before a failed visit is made again; longer each time would need a memory of failures, and the servers' own back-off
+/// keeps a dead one from being asked too often.
+pub fn retry(_tenant: Arc<Tenant>, failure: &Failure, _context: Arc<Context>) -> Action {
+    tracing::warn!(error = chain(failure), "a visit failed, trying again");
+    match failure.source() {
+        ApplyError::Held { .. } => Action::requeue(Duration::from_secs(30)),
+        _ => Action::requeue(Duration::from_secs(5)),
+    }
+}
+
+/// The state of a row that has data.
+pub const fn has_data(state: LedgerState) -> bool {
+    matches!(state, LedgerState::Provisioned | LedgerState::Retained | LedgerState::Quarantined)
+}

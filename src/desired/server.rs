@@ -1,0 +1,196 @@
+//! What a database server is to have for all tenants: roles, the template, the warm pool.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::catalogue::Catalogue;
+use super::scram;
+use super::sql::{Batch, Statement, identifier};
+use super::{database, names};
+
+/// One step of the app's schema.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration<'a> {
+    /// Four digits.
+    pub version: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its statements.
+    pub sql: &'a str,
+}
+
+/// The roles that every tenant's rights hang on; None: they are all there.
+pub fn roles(catalogue: &Catalogue, migrator: &str, backup: &str) -> Option<Batch> {
+    let mut statements = Vec::new();
+    for name in [names::SCHEMA_ROLE, names::APP_ROLE, names::TENANTS_ROLE] {
+        if !catalogue.roles.contains_key(name) {
+            statements.push(Statement::CreateRole { name: name.into(), login: false, verifier: None, member_of: vec![] });
+        }
+    }
+    for (name, verifier, member_of) in [(names::MIGRATOR, migrator, vec![names::SCHEMA_ROLE.to_owned()]), (names::BACKUP, backup, vec![])] {
+        let note = scram::fingerprint(verifier);
+        let Some(role) = catalogue.roles.get(name) else {
+            statements.push(Statement::CreateRole { name: name.into(), login: true, verifier: Some(verifier.into()), member_of });
+            statements.push(Statement::CommentRole { name: name.into(), comment: note });
+            continue;
+        };
+        if role.comment.as_deref() != Some(&note) {
+            statements.push(Statement::RolePassword { name: name.into(), verifier: verifier.into() });
+            statements.push(Statement::CommentRole { name: name.into(), comment: note });
+        }
+        if !role.login {
+            statements.push(Statement::RoleLogin { name: name.into(), login: true });
+        }
+        if role.creator {
+            statements.push(Statement::RolePlain { name: name.into() });
+        }
+        let wanted: BTreeSet<String> = member_of.into_iter().collect();
+        statements.extend(wanted.difference(&role.member_of).map(|of| Statement::GrantRole { role: of.clone(), to: name.into() }));
+        statements.extend(role.member_of.difference(&wanted).map(|of| Statement::RevokeRole { role: of.clone(), from: name.into() }));
+    }
+    (!statements.is_empty()).then(|| Batch::transaction(statements))
+}
+
+/// Name of the schema that the migrations make: `<highest version>_<checksum of all>`.
+pub fn schema(migrations: &[Migration<'_>]) -> String {
+    let mut digest = Sha256::new();
+    for migration in migrations {
+        digest.update(checksum(migration));
+    }
+    let hex: String = digest.finalize()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}_{hex}", migrations.last().map_or("0000", |migration| migration.version))
+}
+
+/// SHA-256 of a migration's version, name and statements, in hex.
+pub fn checksum(migration: &Migration<'_>) -> String {
+    let mut digest = Sha256::new();
+    for part in [migration.version, migration.name, migration.sql] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Begins a template from nothing; what an earlier attempt left behind goes first.
+pub fn begin_template(catalogue: &Catalogue) -> Vec<Batch> {
+    let name = names::TEMPLATE_BUILD.to_owned();
+    let mut batches = Vec::new();
+    if catalogue.databases.contains_key(&name) {
+        batches.push(Batch::transaction(vec![Statement::AllowConnections { name: name.clone(), allow: false }]));
+        batches.push(Batch::transaction(vec![Statement::EndSessions { name: name.clone() }]));
+        batches.push(Batch::alone(Statement::DropDatabase { name: name.clone() }));
+    }
+    batches.push(Batch::alone(Statement::CreateEmptyDatabase { name: name.clone() }));
+    batches.push(Batch::transaction(vec![
+        Statement::RevokeDatabase { name: name.clone(), from: String::new() },
+        Statement::GrantDatabase { name, privileges: vec!["CONNECT"], to: names::MIGRATOR.into() },
+    ]));
+    batches
+}
+
+/// What the provisioner says inside the template: the schema role may make tables. A right to CREATE on the database
+/// would not give that.
+pub fn prepare_template() -> String {
+    format!("REVOKE ALL ON SCHEMA public FROM PUBLIC;\nGRANT USAGE, CREATE ON SCHEMA public TO {};\nGRANT USAGE ON SCHEMA public TO {}, {}", identifier(names::SCHEMA_ROLE), identifier(names::APP_ROLE), identifier(names::BACKUP))
+}
+
+/// What the migrator says first inside the template: tables that are made now and later are usable by the app's role and
+/// readable by the backup's.
+pub fn grant_defaults() -> String {
+    let (schema, app, backup) = (identifier(names::SCHEMA_ROLE), identifier(names::APP_ROLE), identifier(names::BACKUP));
+    format!(
+        "SET ROLE {schema};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {backup};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO {backup};
+CREATE TABLE public.maintenance_os_migrations (
+  version text PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+GRANT SELECT ON public.maintenance_os_migrations TO {app};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {app}"
+    )
+}
+
+/// One migration with its record, as one transaction.
+pub fn migrate(migration: &Migration<'_>) -> String {
+    let record = [migration.version, migration.name, &checksum(migration)].map(super::sql::literal).join(", ");
+    format!("{};\nINSERT INTO public.maintenance_os_migrations (version, name, checksum) VALUES ({record})", migration.sql.trim_end().trim_end_matches(';'))
+}
+
+/// Makes the finished template known under its schema's name and closes it.
+pub fn finish_template(schema: &str) -> Batch {
+    let name = names::template(schema);
+    Batch::transaction(vec![
+        Statement::RenameDatabase { from: names::TEMPLATE_BUILD.into(), to: name.clone() },
+        Statement::AllowConnections { name, allow: false },
+    ])
+}
+
+/// One more warm database.
+pub fn clone_template(schema: &str, id: &str) -> [Batch; 2] {
+    let name = names::warm(schema, id);
+    [
+        Batch::alone(Statement::CreateDatabase { name: name.clone(), template: names::template(schema) }),
+        // Grants on databases are not cloned.
+        Batch::transaction(vec![Statement::RevokeDatabase { name, from: String::new() }]),
+    ]
+}
+
+/// Warm databases of schemas that no new tenant gets any more.
+pub fn outdated_warm(catalogue: &Catalogue, schema: &str) -> Vec<Batch> {
+    let outdated = catalogue.databases.iter().filter(|(name, database)| names::is_warm(name) && !names::is_warm_of(name, schema) && database.owner == names::PROVISIONER && !database.allow_connections);
+    outdated.map(|(name, _)| Batch::alone(Statement::DropDatabase { name: name.clone() })).collect()
+}
+
+/// What is still to be done on the server for data whose object is gone.
+pub fn leftovers(uuid: Uuid, quarantined: bool, catalogue: &Catalogue) -> Vec<Batch> {
+    let part = catalogue.of_tenant(uuid);
+    if quarantined {
+        return database::quarantine(uuid, &part);
+    }
+    let statements = database::release(uuid, &part);
+    if statements.is_empty() { Vec::new() } else { vec![Batch::transaction(statements)] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Migration<'static> = Migration { version: "0001", name: "first", sql: "CREATE TABLE a (id int);\n" };
+
+    #[test]
+    fn a_schema_is_named_after_its_version_and_everything_in_it() {
+        let changed = Migration { sql: "CREATE TABLE a (id bigint);\n", ..FIRST };
+        let second = Migration { version: "0002", ..FIRST };
+        assert!(schema(&[FIRST]).starts_with("0001_"));
+        assert_ne!(schema(&[FIRST]), schema(&[changed]));
+        assert!(schema(&[FIRST, second]).starts_with("0002_"));
+        assert_eq!(names::schema_version(&schema(&[FIRST, second])), "0002");
+    }
+
+    #[test]
+    fn the_roles_are_made_once() {
+        let mut catalogue = Catalogue::default();
+        let batch = roles(&catalogue, "verifier-m", "verifier-b").expect("nothing is there yet");
+        batch.statements().iter().for_each(|statement| catalogue.execute(statement));
+        assert_eq!(roles(&catalogue, "verifier-m", "verifier-b"), None);
+        assert!(roles(&catalogue, "another", "verifier-b").expect("the password changed").text().contains("another"));
+        catalogue.roles.get_mut(names::MIGRATOR).expect("made").creator = true;
+        assert!(roles(&catalogue, "verifier-m", "verifier-b").is_some());
+    }
+
+    #[test]
+    fn a_template_that_was_left_unfinished_is_begun_anew() {
+        let mut catalogue = Catalogue::default();
+        for _attempt in 0..2 {
+            for batch in begin_template(&catalogue.clone()) {
+                batch.statements().iter().for_each(|statement| catalogue.execute(statement));
+            }
+            assert!(catalogue.databases.contains_key(names::TEMPLATE_BUILD));
+            assert!(catalogue.open_to_public().is_empty());
+        }
+        finish_template("0001_aa").statements().iter().for_each(|statement| catalogue.execute(statement));
+        assert!(!catalogue.databases[&names::template("0001_aa")].allow_connections);
+    }
+}
