@@ -193,7 +193,7 @@ impl Agent {
         let outcome = Outcome { result: if result.is_ok() { "ok" } else { "error" } };
         self.metrics.reloads.get_or_create(&outcome).inc();
         self.metrics.reload_duration.observe(start.elapsed().as_secs_f64());
-        self.revoked = result?;
+        self.revoked.extend(result?);
         files::note(&self.place.directory, wanted)?;
         self.served = wanted.clone();
         self.metrics.entries.set(i64::try_from(self.served.entries().count()).unwrap_or(i64::MAX));

@@ -18,12 +18,25 @@ const GLANCE: Duration = Duration::from_millis(50);
 
 /// Logins whose sessions from before a RELOAD must end.
 #[derive(Clone, Debug, Default)]
-pub struct Revoked {
-    users: BTreeSet<String>,
+pub struct Revoked(BTreeMap<String, Before>);
+
+#[derive(Clone, Copy, Debug)]
+struct Before {
     /// Clients with a lower number connected before that RELOAD.
-    below: u64,
+    client: u64,
     /// After this time none of them can still be logging in.
-    until: Option<Instant>,
+    until: Instant,
+}
+
+impl Revoked {
+    /// Adds what another RELOAD revoked.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
+    fn includes(&self, client: &Client) -> bool {
+        self.0.get(&client.user).is_some_and(|before| client.id < before.client)
+    }
 }
 
 /// What is left to do.
@@ -49,8 +62,8 @@ pub async fn reload(place: &Place, wanted: &View, changed: BTreeSet<String>) -> 
     let mut admin = Admin::connect(place).await?;
     let own = admin.clients().await?.iter().filter(|client| client.database == CONSOLE).map(|client| client.id).max();
     let below = own.context("PgBouncer does not show the agent's own connection")?;
-    let until = Instant::now() + Duration::from_secs(2 * LOGIN_SECONDS);
-    let revoked = Revoked { users: changed, below, until: Some(until) };
+    let before = Before { client: below, until: Instant::now() + Duration::from_secs(2 * LOGIN_SECONDS) };
+    let revoked = Revoked(changed.into_iter().map(|user| (user, before)).collect());
 
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -73,9 +86,8 @@ pub async fn reload(place: &Place, wanted: &View, changed: BTreeSet<String>) -> 
 
 /// Whether PgBouncer still is what its files say; ends clients that should be gone. False: a RELOAD is needed.
 pub async fn check(place: &Place, wanted: &View, revoked: &mut Revoked) -> anyhow::Result<bool> {
-    if revoked.until.is_some_and(|until| Instant::now() > until) {
-        *revoked = Revoked::default();
-    }
+    let now = Instant::now();
+    revoked.0.retain(|_, before| before.until > now);
     let mut admin = Admin::connect(place).await?;
     let left = differences(wanted, revoked, &admin.databases().await?, &admin.clients().await?);
     end(&mut admin, &left.clients).await?;
@@ -99,8 +111,7 @@ pub fn differences(wanted: &View, revoked: &Revoked, databases: &[Database], cli
         wanted.entries().flat_map(|entry| entry.users.iter().map(|user| (&*entry.database, &*user.name))).collect();
     let is_stale = |client: &Client| {
         client.database != CONSOLE
-            && (!logins.contains(&(&*client.database, &*client.user))
-                || (revoked.users.contains(&client.user) && client.id < revoked.below))
+            && (!logins.contains(&(&*client.database, &*client.user)) || revoked.includes(client))
     };
     Differences {
         wrong: meant.iter().filter(|(name, database)| is_wrong(name, database)).map(|(name, _)| name.clone()).collect(),
@@ -214,7 +225,9 @@ mod tests {
         served.slices.get_mut("pooler-pg1-00").unwrap().entries[0].users[0].verifier = sample::verifier('B');
         let users = changed(&served, &wanted);
         assert_eq!(users, [a].into());
-        assert_eq!(find(&wanted, &Revoked { users, below: 3, until: None }), [1, 5], "4 logged in after the RELOAD");
+        let before = Before { client: 3, until: Instant::now() };
+        let revoked = Revoked(users.into_iter().map(|user| (user, before)).collect());
+        assert_eq!(find(&wanted, &revoked), [1, 5], "4 logged in after the RELOAD");
         wanted.slices.get_mut("pooler-pg1-00").unwrap().entries[0].users.pop();
         assert_eq!(find(&wanted, &Revoked::default()), [2, 5]);
     }

@@ -39,7 +39,8 @@ impl Metrics {
             refused_slices: Counter::default(),
         };
         for result in ["ok", "error"] {
-            metrics.reloads.get_or_create(&Outcome { result });
+            // Shown as 0 from the start, so that the first error is a change.
+            drop(metrics.reloads.get_or_create(&Outcome { result }));
         }
         let mut registry = Registry::with_prefix("maintenance_os_pooler");
         registry.register("entries", "Tenants' entries that PgBouncer serves", metrics.entries.clone());

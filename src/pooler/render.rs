@@ -63,7 +63,8 @@ pub fn render(place: &Place, settings: &PoolerSettings, view: &View) -> Result<F
 }
 
 /// The options of `[pgbouncer]`. Of those that name who may do what, none is there: no `admin_users` and no `stats_users` (the
-/// admin console answers the same uid over the Unix socket without them), no `auth_query`, no `auth_user`.
+/// admin console answers the same uid over the Unix socket without them), no `auth_query`, no `auth_user`. No `pidfile`
+/// either: it outlives the container, names process 1, and the next PgBouncer is process 1 and takes itself for another.
 pub fn options(place: &Place, settings: &PoolerSettings) -> Vec<(&'static str, String)> {
     let file = |name: &str| path(&place.directory, name);
     let mut options = vec![
@@ -71,7 +72,6 @@ pub fn options(place: &Place, settings: &PoolerSettings) -> Vec<(&'static str, S
         ("listen_port", place.listen.port().to_string()),
         ("unix_socket_dir", place.directory.display().to_string()),
         ("unix_socket_mode", "0700".to_owned()),
-        ("pidfile", file("pgbouncer.pid")),
         ("auth_type", "hba".to_owned()),
         ("auth_hba_file", file("hba.conf")),
         ("auth_file", file("userlist.txt")),
