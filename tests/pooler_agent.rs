@@ -249,15 +249,22 @@ impl Pooler {
         assert!(waited.is_ok(), "{slice} generation {generation} is not acknowledged\n{}", log());
     }
 
-    /// One attempt.
+    /// One attempt, without TLS.
     async fn connect(&self, login: &str, password: &str, database: &str) -> Result<PgConnection, String> {
-        let options = PgConnectOptions::new_without_pgpass()
+        self.attempt(self.options(login, password, database)).await
+    }
+
+    fn options(&self, login: &str, password: &str, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
             .port(self.port)
             .username(login)
             .password(password)
             .database(database)
-            .ssl_mode(PgSslMode::Disable);
+            .ssl_mode(PgSslMode::Disable)
+    }
+
+    async fn attempt(&self, options: PgConnectOptions) -> Result<PgConnection, String> {
         let connection = async {
             let mut connection = options.connect().await?;
             connection.execute("SELECT 1").await?;
@@ -324,6 +331,21 @@ fn settings() -> PoolerSettings {
         client_certificate: String::new(),
         client_key: String::new(),
     }
+}
+
+/// A certificate that signs itself, and its key.
+fn certificate() -> (String, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=pooler", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", &path("key"), "-out", &path("certificate")])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (fs::read_to_string(path("certificate")).unwrap(), fs::read_to_string(path("key")).unwrap())
 }
 
 /// Whether a session was ended: its next statement fails.
@@ -479,5 +501,32 @@ async fn pgbouncer_and_the_agent_may_restart_alone() {
     pooler.start_pgbouncer();
     pooler.acknowledges(&tenant.slice(), 2).await;
     assert!(pooler.login(&tenant, 'a').await.is_err());
+    tenant.drop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_makes_tls_compulsory_and_its_renewal_is_served_before_it_is_acknowledged() {
+    let (pooler, tenant) = (Pooler::start().await, Tenant::create().await);
+    pooler.serve(&tenant.slice(), 1, vec![tenant.entry().await]).await;
+    let [old, new] = [certificate(), certificate()];
+    let trusting = |(certificate, _): &(String, String)| {
+        let options = pooler.options(&tenant.login('a'), tenant.password, &tenant.name);
+        options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert_from_pem(certificate.clone().into_bytes())
+    };
+    for (generation, (client_certificate, client_key)) in [(2, old.clone()), (3, new.clone())] {
+        let settings = PoolerSettings { generation, client_certificate, client_key, ..settings() };
+        pooler.put(&pooler_settings(SERVER), &serde_json::to_vec(&settings).unwrap());
+        pooler.acknowledges(&pooler_settings(SERVER), generation).await;
+        let trusted = if generation == 2 { &old } else { &new };
+        pooler.attempt(trusting(trusted)).await.expect("the certificate that was acknowledged");
+        assert!(pooler.login(&tenant, 'a').await.is_err(), "a login without TLS");
+    }
+    assert!(pooler.attempt(trusting(&old)).await.is_err(), "the old certificate is still served");
+
+    // One that PgBouncer could not load never reaches it.
+    let broken = PoolerSettings { generation: 4, client_certificate: new.0.clone(), client_key: old.1, ..settings() };
+    pooler.put(&pooler_settings(SERVER), &serde_json::to_vec(&broken).unwrap());
+    until("the settings are refused", async || (pooler.refused_slices().await >= 1.0).then_some(())).await;
+    pooler.attempt(trusting(&new)).await.expect("the last good certificate");
     tenant.drop().await;
 }

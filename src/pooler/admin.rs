@@ -30,8 +30,8 @@ pub struct Database {
     pub host: String,
     /// The server's port.
     pub port: String,
-    /// The database on the server.
-    pub database: String,
+    /// `dbname`, the database on the server.
+    pub dbname: String,
     /// The user that every client would become; must be empty.
     pub force_user: String,
     /// `pool_size`.
@@ -84,7 +84,7 @@ impl Admin {
     async fn version(&mut self) -> anyhow::Result<()> {
         let rows = self.show("SHOW VERSION").await?;
         let text = rows.first().map(|row| text(row, "version")).transpose()?.unwrap_or_default();
-        let mut numbers = text.trim_start_matches("PgBouncer ").split('.').map(|part| part.parse::<u32>());
+        let mut numbers = text.trim_start_matches("PgBouncer ").split('.').map(str::parse::<u32>);
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
             bail!("PgBouncer calls itself {text:?}, which is no version");
         };
@@ -125,7 +125,7 @@ impl Admin {
                 name: text(row, "name")?,
                 host: text(row, "host")?,
                 port: text(row, "port")?,
-                database: text(row, "database")?,
+                dbname: text(row, "database")?,
                 force_user: text(row, "force_user")?,
                 pool_size: text(row, "pool_size")?,
                 reserve_pool: text(row, "reserve_pool_size")?,

@@ -69,7 +69,7 @@ pub struct Agent {
 
 impl Agent {
     /// Takes up what an agent before this one served in the same directory.
-    pub fn new(server: &str, place: Place, acknowledgements: Acknowledgements, metrics: Metrics) -> Self {
+    pub fn new(database_server: &str, place: Place, acknowledgements: Acknowledgements, metrics: Metrics) -> Self {
         let served = files::noted(&place.directory).unwrap_or_else(|error| {
             tracing::error!(
                 error = format!("{error:#}"),
@@ -79,7 +79,7 @@ impl Agent {
         });
         Self {
             place,
-            reader: Reader::new(server, served.clone()),
+            reader: Reader::new(database_server, served.clone()),
             served,
             dirty: true,
             retry: FIRST_RETRY,
@@ -202,7 +202,7 @@ impl Agent {
         for (name, generation) in settings.chain(slices) {
             self.acknowledgements.serve(&name, generation);
         }
-        tracing::info!(entries = self.served.entries().count(), milliseconds = start.elapsed().as_millis(), "served");
+        tracing::info!(entries = self.served.entries().count(), seconds = start.elapsed().as_secs_f64(), "served");
         Ok(())
     }
 }

@@ -129,7 +129,7 @@ fn meant(wanted: &View) -> BTreeMap<String, Database> {
             name: name.to_owned(),
             host: take("host"),
             port: take("port"),
-            database: take("dbname"),
+            dbname: take("dbname"),
             force_user: String::new(),
             pool_size: take("pool_size"),
             reserve_pool: take("reserve_pool"),
@@ -199,7 +199,7 @@ mod tests {
         ] {
             let mut there = there.clone();
             change(&mut there[index]);
-            assert_eq!(find(&there).wrong, [name.clone()]);
+            assert_eq!(find(&there).wrong, std::slice::from_ref(&name));
         }
         there.remove(index);
         there.push(Database { name: "evil".to_owned(), ..Database::default() });

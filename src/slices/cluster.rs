@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 
-use super::{Change, Health};
+use super::{Change, Content, Health};
 use crate::api::slices::SLICE_KEY;
 
 /// The longest a list or the start of a watch may take.
@@ -52,8 +52,8 @@ struct Watch {
     name: String,
     health: Health,
     step: Step,
-    /// What was yielded last; the outer `None`: nothing yet.
-    last: Option<Option<Vec<u8>>>,
+    /// What was yielded last; `None`: nothing yet.
+    last: Option<Content>,
     pause: Duration,
 }
 
@@ -67,7 +67,7 @@ enum Step {
 /// What a step has shown.
 enum Seen {
     Nothing,
-    Content(Option<Vec<u8>>),
+    Content(Content),
 }
 
 impl Watch {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn watch(events: &[Value]) -> (&'static str, u16, String) {
-        ("watch", 200, events.iter().map(|event| format!("{event}\n")).collect())
+        ("watch", 200, events.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n")
     }
 
     async fn take(answers: &[(&'static str, u16, String)], count: usize) -> (Vec<Option<Vec<u8>>>, Health) {
@@ -227,7 +227,7 @@ mod tests {
         let one = secret("2", &json!({"slice.json": "MQ=="}));
         let answers = [
             ("list", 500, "{}".to_owned()),
-            list(&[one.clone()]),
+            list(std::slice::from_ref(&one)),
             watch(&[gone]),
             list(&[one]),
             watch(&[json!({"type": "MODIFIED", "object": secret("3", &json!({}))})]),

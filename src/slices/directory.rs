@@ -12,7 +12,7 @@ use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 
-use super::{Change, Health};
+use super::{Change, Content, Health};
 
 const RESCAN: Duration = Duration::from_secs(30);
 /// While the directory cannot be read or watched.
@@ -51,8 +51,8 @@ struct Directory {
 
 #[derive(Default)]
 struct File {
-    /// What was yielded last; the outer `None`: nothing yet.
-    last: Option<Option<Vec<u8>>>,
+    /// What was yielded last; `None`: nothing yet.
+    last: Option<Content>,
     /// Since when it looks unfinished.
     doubtful: Option<Instant>,
 }
@@ -85,13 +85,11 @@ impl Directory {
             return;
         }
         let sender = self.sender.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // Our own reading makes events too; answering them with a look would never end.
-            if event.is_ok_and(|event| event.kind.is_access()) {
-                return;
+        let watcher = notify::recommended_watcher(move |event| {
+            if is_news(&event) {
+                // A full channel has an event waiting already, which is enough.
+                let _ = sender.try_send(());
             }
-            // A full channel has an event waiting already, which is enough.
-            let _ = sender.try_send(());
         });
         self.watcher = watcher
             .and_then(|mut watcher| watcher.watch(&self.path, RecursiveMode::NonRecursive).map(|()| watcher))
@@ -131,6 +129,11 @@ impl Directory {
     }
 }
 
+/// Our own reading makes events too; answering them with a look would never end.
+fn is_news(event: &notify::Result<Event>) -> bool {
+    !event.as_ref().is_ok_and(|event| event.kind.is_access())
+}
+
 impl File {
     /// A file that is no JSON may still be being written, and one that vanished being replaced: both get time to settle.
     fn look(&mut self, content: Option<&[u8]>, now: Instant) -> Look {
@@ -168,6 +171,28 @@ mod tests {
         assert_eq!(file.look(Some(b"{\"a\":1}"), start), Look::New);
         assert_eq!(file.look(Some(b""), start), Look::Doubtful);
         assert_eq!(file.look(Some(b""), start + SETTLED), Look::New, "it stays like that, so readers may judge it");
+    }
+
+    #[tokio::test]
+    async fn looking_at_the_files_is_no_reason_to_look_again() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a.json"), "1").unwrap();
+        let (sender, mut events) = mpsc::channel(64);
+        let mut watcher = notify::recommended_watcher(move |event| drop(sender.try_send(event))).unwrap();
+        watcher.watch(directory.path(), RecursiveMode::NonRecursive).unwrap();
+        std::fs::read(directory.path().join("a.json")).unwrap();
+        std::fs::read_dir(directory.path()).unwrap();
+        std::fs::rename(directory.path().join("a.json"), directory.path().join("b.json")).unwrap();
+        let mut next = async || tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap().unwrap();
+        let mut ignored = 0;
+        let event = loop {
+            match next().await {
+                event if is_news(&event) => break event.unwrap(),
+                _ => ignored += 1,
+            }
+        };
+        assert!(ignored > 0, "reading makes events");
+        assert!(matches!(event.kind, notify::EventKind::Modify(_)), "{event:?} is the first news");
     }
 
     #[tokio::test]

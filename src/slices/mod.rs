@@ -42,6 +42,9 @@ pub struct Change {
     pub content: Option<Vec<u8>>,
 }
 
+/// A slice's document; `None`: it does not exist.
+type Content = Option<Vec<u8>>;
+
 /// Yields a [`Change`] per slice at start (each name once, also absent ones), then whenever one changes.
 ///
 /// Never ends and reconnects by itself. A source that cannot be read yields nothing: unreadable is not absent. What was
