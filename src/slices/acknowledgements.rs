@@ -1,0 +1,120 @@
+//! What a reader serves, for the operator that holds a long poll open to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::api::slices::Acknowledgement;
+
+/// The longest a poll is held open.
+const POLL: Duration = Duration::from_secs(25);
+
+/// The generations a reader serves right now. Clones share them.
+#[derive(Clone)]
+pub struct Acknowledgements(Arc<watch::Sender<Acknowledgement>>);
+
+#[derive(Deserialize)]
+struct Poll {
+    version: Option<u64>,
+}
+
+impl Default for Acknowledgements {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Acknowledgements {
+    /// Serves nothing yet.
+    pub fn new() -> Self {
+        // A random start: a poll that comes back after a restart must not meet the old version by accident and be held
+        // open. 32 bits, so that every JSON reader keeps the number exact.
+        let version = u64::from(rand::random::<u32>());
+        Self(Arc::new(watch::Sender::new(Acknowledgement { version, ..Acknowledgement::default() })))
+    }
+
+    /// `generation` of `slice` is served from now on.
+    pub fn serve(&self, slice: &str, generation: u64) {
+        self.0.send_if_modified(|acknowledgement| {
+            if acknowledgement.slices.get(slice) == Some(&generation) {
+                return false;
+            }
+            acknowledgement.slices.insert(slice.to_owned(), generation);
+            acknowledgement.version += 1;
+            true
+        });
+    }
+
+    /// `slice` is no longer served.
+    pub fn forget(&self, slice: &str) {
+        self.0.send_if_modified(|acknowledgement| {
+            let changed = acknowledgement.slices.remove(slice).is_some();
+            acknowledgement.version += u64::from(changed);
+            changed
+        });
+    }
+
+    /// `GET /acks`, see [`Acknowledgement`].
+    pub fn router(&self) -> Router {
+        Router::new().route("/acks", get(poll)).with_state(self.clone())
+    }
+
+    async fn after(&self, version: Option<u64>, longest: Duration) -> Acknowledgement {
+        let mut receiver = self.0.subscribe();
+        // Either way the newest state is the answer: a time-out is no error of a long poll, and the sender lives in `self`.
+        let _ = tokio::time::timeout(longest, receiver.wait_for(|now| Some(now.version) != version)).await;
+        receiver.borrow().clone()
+    }
+}
+
+async fn poll(State(acknowledgements): State<Acknowledgements>, Query(poll): Query<Poll>) -> Json<Acknowledgement> {
+    Json(acknowledgements.after(poll.version, POLL).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_poll_without_a_version_is_answered_at_once() {
+        let acknowledgements = Acknowledgements::new();
+        acknowledgements.serve("routing-00", 4);
+        let answer = acknowledgements.after(None, Duration::MAX).await;
+        assert_eq!(answer.slices.get("routing-00"), Some(&4));
+    }
+
+    #[tokio::test]
+    async fn a_poll_with_the_current_version_waits_for_a_change() {
+        let acknowledgements = Acknowledgements::new();
+        let first = acknowledgements.after(None, Duration::MAX).await;
+        let held = acknowledgements.after(Some(first.version), Duration::from_millis(20)).await;
+        assert_eq!(held, first, "nothing changed, so the poll is held until its time is over");
+
+        let waiting = tokio::spawn({
+            let acknowledgements = acknowledgements.clone();
+            async move { acknowledgements.after(Some(first.version), Duration::from_secs(20)).await }
+        });
+        acknowledgements.serve("routing-00", 1);
+        let answer = waiting.await.unwrap();
+        assert_eq!((answer.version, answer.slices.get("routing-00")), (first.version + 1, Some(&1)));
+    }
+
+    #[test]
+    fn the_version_changes_only_when_a_generation_does() {
+        let acknowledgements = Acknowledgements::new();
+        let version = || acknowledgements.0.borrow().version;
+        let start = version();
+        acknowledgements.forget("routing-00");
+        assert_eq!(version(), start);
+        acknowledgements.serve("routing-00", 1);
+        acknowledgements.serve("routing-00", 1);
+        assert_eq!(version(), start + 1);
+        acknowledgements.forget("routing-00");
+        assert_eq!(version(), start + 2);
+    }
+}
