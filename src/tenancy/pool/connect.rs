@@ -31,7 +31,11 @@ pub(super) async fn open(entry: &RoutingEntry, limit: Duration) -> Result<PgConn
 
 /// Asks the other end which database it is, and whether it is between transactions. One round trip per check-out buys
 /// that a wrong line in the pooler's configuration shows as an error and never as somebody else's data.
-pub(super) async fn check(connection: &mut PgConnection, entry: &RoutingEntry) -> Result<(), PoolError> {
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    entry: &RoutingEntry,
+    limit: Duration,
+) -> Result<(), PoolError> {
     let access = &entry.database;
     // As one simple query: it needs no prepared statement, and in a transaction of its own both times are the same. A
     // transaction that was left open began earlier.
@@ -42,7 +46,7 @@ pub(super) async fn check(connection: &mut PgConnection, entry: &RoutingEntry) -
     };
     let address = || format!("{}:{}", access.host, access.port);
     let unreachable = |source| PoolError::Unreachable { database: access.name.clone(), address: address(), source };
-    let (found, between_transactions) = timeout(Duration::from_secs(5), fresh)
+    let (found, between_transactions) = timeout(limit, fresh)
         .await
         .map_err(|_| PoolError::NoAnswer { database: access.name.clone(), address: address() })?
         .map_err(unreachable)?;

@@ -14,6 +14,7 @@
 //! all tenants; idle ones closed after [`PoolSettings::idle`], the least recently used first when room is needed.
 
 mod connect;
+mod error;
 mod shelf;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::connect::{check, open};
+pub use self::error::PoolError;
 use self::shelf::{Shelf, Taken};
 use crate::api::routing::RoutingEntry;
 
@@ -58,61 +60,6 @@ impl PoolSettings {
             work: Duration::from_secs(60),
         }
     }
-}
-
-/// Why there is no connection. None of these says anything about another tenant, but the text is for logs and not for
-/// visitors: it names servers.
-#[derive(Debug, thiserror::Error)]
-pub enum PoolError {
-    /// Every connection is in use.
-    #[error("waiting for a connection to database {database}: all are in use")]
-    Busy {
-        /// The tenant's database.
-        database: String,
-    },
-    /// No connection could be opened.
-    #[error("connecting to database {database} at {address}")]
-    Unreachable {
-        /// The tenant's database.
-        database: String,
-        /// Host and port of the pooler.
-        address: String,
-        /// What sqlx said.
-        #[source]
-        source: sqlx::Error,
-    },
-    /// Connecting took too long.
-    #[error("connecting to database {database} at {address}: no answer in time")]
-    NoAnswer {
-        /// The tenant's database.
-        database: String,
-        /// Host and port of the pooler.
-        address: String,
-    },
-    /// The work itself took too long.
-    #[error("working in database {database}: no answer in time")]
-    TooSlow {
-        /// The tenant's database.
-        database: String,
-    },
-    /// The entry cannot be connected with.
-    #[error("connecting to database {database}: {reason}")]
-    Settings {
-        /// The tenant's database.
-        database: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The other end is not this tenant's database. The connection is closed, nothing was read from it.
-    #[error("connecting to database {expected} of tenant {tenant}: the other end is database {found}")]
-    WrongDatabase {
-        /// Whose request it was.
-        tenant: Uuid,
-        /// The database that belongs to the tenant.
-        expected: String,
-        /// The one that answered or that the entry names.
-        found: String,
-    },
 }
 
 /// All tenants' connections. Clones share them.
@@ -262,13 +209,14 @@ impl TenantPool {
         if self.entry.database.name != expected {
             return Err(PoolError::WrongDatabase { tenant: self.entry.uuid, expected, found: self.name() });
         }
+        let wait = self.pools.0.settings.wait;
         let mut place = self.place().await?;
         loop {
             let taken = self.pools.0.shelf().take(&self.entry);
             // From here on the place counts as an open connection, and gives that back however this ends.
             place.counted = true;
             match taken {
-                Taken::Idle(mut connection) => match check(&mut connection, &self.entry).await {
+                Taken::Idle(mut connection) => match check(&mut connection, &self.entry, wait).await {
                     Ok(()) => return Ok(Lease { connection, place }),
                     Err(error @ PoolError::WrongDatabase { .. }) => return Err(error),
                     // The pooler restarted, or closed it for its age: try the next one. Each round takes one away.
@@ -276,8 +224,8 @@ impl TenantPool {
                 },
                 Taken::Room { evicted } => {
                     close(evicted.into_iter().collect());
-                    let mut connection = open(&self.entry, self.pools.0.settings.wait).await?;
-                    check(&mut connection, &self.entry).await?;
+                    let mut connection = open(&self.entry, wait).await?;
+                    check(&mut connection, &self.entry, wait).await?;
                     return Ok(Lease { connection, place });
                 }
             }
