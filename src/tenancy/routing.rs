@@ -281,13 +281,14 @@ mod tests {
         assert!(Arc::ptr_eq(&held, &table.find("one.example").unwrap()), "an unchanged entry keeps its allocation");
     }
 
+    type Expected = fn(&Refused) -> bool;
+
     #[test]
     fn what_is_broken_newer_older_or_gone_leaves_the_last_good_state() {
         let table = RoutingTable::default();
         let acme = entry(uuid(1), &["acme.example"]);
         table.update("routing-00", Some(&slice(5, 7, &[acme]))).unwrap();
         let newer = String::from_utf8(slice(9, 9, &[])).unwrap().replace("\"schema\":1", "\"schema\":2,\"more\":[]");
-        type Expected = fn(&Refused) -> bool;
         let rows: [(Option<Vec<u8>>, Expected); 6] = [
             (Some(b"{".to_vec()), |refused| matches!(refused, Refused::Decode(_))),
             (Some(b"{\"schema\":1}".to_vec()), |refused| matches!(refused, Refused::Decode(_))),

@@ -57,7 +57,7 @@ impl PoolSettings {
             max_per_tenant: (max / 4).clamp(max.min(4), 25),
             idle: Duration::from_secs(30),
             wait: Duration::from_secs(5),
-            work: Duration::from_secs(60),
+            work: Duration::from_mins(1),
         }
     }
 }
