@@ -53,14 +53,19 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
     let health = Health::new(names.len());
     let acknowledgements = Acknowledgements::new();
     let (source, linger) = source(&settings).await?;
-    let follow = tenancy.follow(changes(source, names, health.clone()), health.clone(), acknowledgements.clone());
+    let total = names.len();
+    let follow = tenancy.follow(changes(source, names, health.clone()), total, acknowledgements.clone());
 
     let mut registry = Registry::default();
     tenancy.metrics().register(&mut registry);
     let stopping = Arc::new(AtomicBool::new(false));
     let ready = {
-        let stopping = stopping.clone();
-        move || if stopping.load(Ordering::Relaxed) { Err("stopping".to_owned()) } else { health.ready() }
+        let (stopping, tenancy) = (stopping.clone(), tenancy.clone());
+        move || match health.ready() {
+            _ if stopping.load(Ordering::Relaxed) => Err("stopping".to_owned()),
+            Ok(()) if !tenancy.routing().is_settled() => Err("routing is not complete yet".to_owned()),
+            answer => answer,
+        }
     };
 
     // The small servers outlive the product: /readyz must go on saying no while it drains.

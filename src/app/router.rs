@@ -39,9 +39,8 @@ mod tests {
 
     use super::*;
     use crate::api::routing::RoutingEntry;
-    use crate::api::slices::SLICE_COUNT;
     use crate::api::tenant::TenantState;
-    use crate::slices::{Acknowledgements, Change, Health};
+    use crate::slices::{Acknowledgements, Change};
     use crate::tenancy::TenancySettings;
     use crate::tenancy::pool::PoolSettings;
     use crate::tenancy::testing::{entry, slice};
@@ -61,8 +60,7 @@ mod tests {
         })
         .unwrap();
         let change = Change { slice: "routing-00".into(), content: Some(slice(1, 1, tenants)) };
-        let health = Health::new(SLICE_COUNT as usize);
-        tenancy.follow(stream::iter([change]), health, Acknowledgements::new()).await;
+        tenancy.follow(stream::iter([change]), 1, Acknowledgements::new()).await;
         let router = router(&tenancy);
         (tenancy, router)
     }

@@ -35,6 +35,7 @@ pub mod routing;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
@@ -47,7 +48,7 @@ use self::layers::identify::CentralHosts;
 use self::metrics::TenantMetrics;
 use self::pool::{PoolSettings, TenantPools};
 use self::routing::RoutingTable;
-use crate::slices::{Acknowledgements, Change, Health};
+use crate::slices::{Acknowledgements, Change};
 
 /// What an app must say to be multi-tenant.
 #[derive(Debug, Clone)]
@@ -127,23 +128,20 @@ impl Tenancy {
         &self.0.central
     }
 
-    /// Follows routing for as long as `changes` does.
-    pub async fn follow(
-        &self,
-        changes: impl Stream<Item = Change>,
-        health: Health,
-        acknowledgements: Acknowledgements,
-    ) {
+    /// Follows routing for as long as `changes` does. `slices` is how many there are; once each of them was heard of,
+    /// present or absent, routing counts as settled and the app may call itself ready.
+    pub async fn follow(&self, changes: impl Stream<Item = Change>, slices: usize, acknowledgements: Acknowledgements) {
         let mut changes = std::pin::pin!(changes);
-        let mut settled = false;
+        let mut heard = HashSet::new();
         while let Some(change) = changes.next().await {
             if let Some(generation) = self.apply(&change) {
                 // Only now, after requests see it: whoever hears the acknowledgement may rely on being served.
                 acknowledgements.serve(&change.slice, generation);
             }
-            if !settled && health.is_loaded() {
+            // Counted here and not where slices are read: what was read is not served before this loop took it.
+            if heard.len() < slices && heard.insert(change.slice) && heard.len() == slices {
                 self.routing().settle();
-                settled = true;
+                tracing::info!(hosts = self.routing().hosts(), "routing is complete");
             }
         }
     }
@@ -174,5 +172,41 @@ impl Tenancy {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::tenancy::testing::{entry, slice};
+
+    /// Whether routing is complete after these slices, of three.
+    async fn is_complete_after(slices: &[(&str, Option<Vec<u8>>)]) -> bool {
+        let tenancy = Tenancy::new(&TenancySettings {
+            base_domain: "maintenance-os.com".into(),
+            admin_host: None,
+            trusted_proxies: vec![],
+            pool: PoolSettings::new(1),
+            metrics_max_tenants: 1,
+        })
+        .unwrap();
+        let change = |(slice, content): &(&str, Option<Vec<u8>>)| Change {
+            slice: (*slice).to_owned(),
+            content: content.clone(),
+        };
+        tenancy.follow(stream::iter(slices.iter().map(change)), 3, Acknowledgements::new()).await;
+        tenancy.routing().is_settled()
+    }
+
+    #[tokio::test]
+    async fn routing_is_complete_once_every_slice_was_heard_of_present_absent_or_broken() {
+        let present = ("routing-00", Some(slice(1, 1, &[entry(Uuid::from_u128(1), &["acme.example"])])));
+        let (absent, broken) = (("routing-01", None), ("routing-02", Some(b"{".to_vec())));
+        let again = present.clone();
+        assert!(!is_complete_after(&[present.clone(), again, absent.clone()]).await);
+        assert!(is_complete_after(&[present, absent, broken]).await);
     }
 }

@@ -115,6 +115,11 @@ impl RoutingTable {
         self.lock().settled = true;
     }
 
+    /// Whether every slice has been heard of once, so that an unknown host is really unknown.
+    pub fn is_settled(&self) -> bool {
+        self.lock().settled
+    }
+
     /// Takes a slice's new content. When this returns `Ok`, requests already see it.
     ///
     /// # Errors

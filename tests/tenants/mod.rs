@@ -10,10 +10,10 @@ use futures::channel::mpsc::{UnboundedSender, unbounded};
 use http::{HeaderMap, Request, StatusCode};
 use maintenance_os::api::plan::PlanLimits;
 use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, RoutingSlice, Subscription};
-use maintenance_os::api::slices::{SCHEMA, SLICE_COUNT};
+use maintenance_os::api::slices::SCHEMA;
 use maintenance_os::api::tenant::TenantState;
 use maintenance_os::app;
-use maintenance_os::slices::{Acknowledgements, Change, Health};
+use maintenance_os::slices::{Acknowledgements, Change};
 use maintenance_os::tenancy::pool::PoolSettings;
 use maintenance_os::tenancy::{Tenancy, TenancySettings};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -176,7 +176,7 @@ impl App {
         let (changes, received) = unbounded();
         let follower = tenancy.clone();
         tokio::spawn(async move {
-            follower.follow(received, Health::new(SLICE_COUNT as usize), Acknowledgements::new()).await;
+            follower.follow(received, 1, Acknowledgements::new()).await;
         });
         let mut app = Self { router: app::router(&tenancy), tenancy, changes, generation: 0 };
         app.route(tenants);
