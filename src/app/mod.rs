@@ -1,11 +1,138 @@
-//! app
+//! The reference maintenance product on top of [`crate::tenancy`].
+//!
+//! A handler takes a [`crate::tenancy::TenantContext`] and serves that tenant; nothing here knows how many there are.
+//!
+//! | to see … | read |
+//! |---|---|
+//! | what answers where | [`router`] |
+//! | the pages | `home`, `templates/` |
+//! | the JSON interface | `api` |
+//! | what is stored, and every SQL statement | `assets`, `migrations/` |
+//! | what people see when something is wrong | `problem`, `render` |
 
+mod api;
+mod assets;
+mod home;
+mod migrations;
+mod problem;
+mod render;
+mod router;
+mod same_origin;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::AppSettings;
+pub use self::migrations::{Migration, migrations};
+pub use self::router::router;
 
-/// Runs until `stop`.
+use crate::api::slices::routing_slices;
+use crate::http;
+use crate::settings::AppSettings;
+use crate::slices::{Acknowledgements, Health, Source, changes};
+use crate::tenancy::pool::PoolSettings;
+use crate::tenancy::{Tenancy, TenancySettings};
+
+/// How long the app goes on accepting connections after it has said that it is not ready: until every proxy and every
+/// node has heard it, new requests still arrive here.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long requests in flight get to end.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Serves every tenant's hosts until `stop`.
+///
+/// # Errors
+/// A setting makes no sense, the cluster is not reachable, or an address cannot be bound.
 pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow::Result<()> {
-    drop((settings, stop));
-    anyhow::bail!("not there yet")
+    let tenancy = Tenancy::new(&tenancy_settings(&settings))?;
+    let names = routing_slices();
+    let health = Health::new(names.len());
+    let acknowledgements = Acknowledgements::new();
+    let (source, linger) = source(&settings).await?;
+    let total = names.len();
+    let follow = tenancy.follow(changes(source, names, health.clone()), total, acknowledgements.clone());
+
+    let mut registry = Registry::default();
+    tenancy.metrics().register(&mut registry);
+    let stopping = Arc::new(AtomicBool::new(false));
+    let ready = {
+        let (stopping, tenancy) = (stopping.clone(), tenancy.clone());
+        move || match health.ready() {
+            _ if stopping.load(Ordering::Relaxed) => Err("stopping".to_owned()),
+            Ok(()) if !tenancy.routing().is_settled() => Err("routing is not complete yet".to_owned()),
+            answer => answer,
+        }
+    };
+
+    // The small servers outlive the product: /readyz must go on saying no while it drains.
+    let drained = CancellationToken::new();
+    let small = async {
+        tokio::try_join!(
+            http::serve(settings.health_addr, http::health(ready), drained.clone()),
+            http::serve(settings.metrics_addr, http::metrics(Arc::new(Mutex::new(registry))), drained.clone()),
+            http::serve(settings.ack_addr, acknowledgements.router(), drained.clone()),
+        )
+    };
+    let product = async {
+        let served = serve_product(&settings, &tenancy, stop, &stopping, linger).await;
+        drained.cancel();
+        served
+    };
+    tracing::info!(listen = %settings.listen, base_domain = settings.base_domain, "serving tenants");
+    tokio::select! {
+        () = follow => anyhow::bail!("reading routing ended, which it never does"),
+        // A poll for acknowledgements may be open for a while yet; nobody waits for it once the product has drained.
+        served = async { tokio::try_join!(product, async { small.await.map(|_| ()) }) } => { served?; }
+        () = async { drained.cancelled().await; tokio::time::sleep(Duration::from_secs(1)).await } => {}
+    }
+    tenancy.pools().close_all_idle();
+    Ok(())
+}
+
+fn tenancy_settings(settings: &AppSettings) -> TenancySettings {
+    TenancySettings {
+        base_domain: settings.base_domain.clone(),
+        admin_host: settings.admin_host.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        pool: PoolSettings::new(settings.max_connections),
+        metrics_max_tenants: settings.metrics_max_tenants,
+    }
+}
+
+/// Where routing comes from, and how long to linger at the end: outside a cluster no proxy has to hear of it.
+async fn source(settings: &AppSettings) -> anyhow::Result<(Source, Duration)> {
+    if let Some(directory) = &settings.routing_directory {
+        return Ok((Source::Directory(directory.clone()), Duration::ZERO));
+    }
+    let client = kube::Client::try_default().await.context("finding the cluster that routing is read from")?;
+    Ok((Source::Cluster { client, namespace: settings.namespace.clone() }, LINGER))
+}
+
+async fn serve_product(
+    settings: &AppSettings,
+    tenancy: &Tenancy,
+    stop: CancellationToken,
+    stopping: &AtomicBool,
+    linger: Duration,
+) -> anyhow::Result<()> {
+    let close = CancellationToken::new();
+    let serve = http::serve(settings.listen, router(tenancy), close.clone());
+    let end = async {
+        stop.cancelled().await;
+        stopping.store(true, Ordering::Relaxed);
+        tokio::time::sleep(linger).await;
+        close.cancel();
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        served = serve => served,
+        () = end => {
+            tracing::warn!("some requests did not end in time and are cut off");
+            Ok(())
+        }
+    }
 }

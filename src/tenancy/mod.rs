@@ -1,1 +1,212 @@
-//! tenancy
+//! The request side of multi-tenancy, for any axum app.
+//!
+//! ```text
+//! request ─ host ─▶ routing ─▶ layers ─▶ TenantContext ─▶ handler
+//!                     ▲                       └─▶ pool ─▶ PgBouncer ─▶ the tenant's own database
+//!   slices ───────────┘
+//! ```
+//!
+//! An app makes one [`Tenancy`], feeds it what [`crate::slices`] reads ([`Tenancy::follow`]), and wraps its routes in
+//! [`layers::tenant`]. Its handlers then take a [`TenantContext`] and need to know nothing else:
+//!
+//! ```ignore
+//! async fn count(tenant: TenantContext) -> Result<String, Problem> {
+//!     let count = tenant.database().run(async |db: &mut PgConnection| assets::count(db).await).await?;
+//!     Ok(format!("{} has {count} assets", tenant.entry().display_name))
+//! }
+//! ```
+//!
+//! | to see … | read |
+//! |---|---|
+//! | whose host a request asks for | [`host`] |
+//! | who is served where | [`routing`] |
+//! | what a request passes, in order | [`layers`] |
+//! | what a handler gets | [`context`] |
+//! | how connections are kept apart | [`pool`] |
+//! | what is measured | [`metrics`] |
+
+pub mod context;
+pub mod host;
+pub mod layers;
+pub mod metrics;
+pub mod pool;
+mod refusal;
+pub mod routing;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+
+pub use self::context::TenantContext;
+pub use self::refusal::Refusal;
+
+use self::host::HostResolver;
+use self::layers::identify::CentralHosts;
+use self::metrics::TenantMetrics;
+use self::pool::{PoolSettings, TenantPools};
+use self::routing::RoutingTable;
+use crate::slices::{Acknowledgements, Change};
+
+/// What an app must say to be multi-tenant.
+#[derive(Debug, Clone)]
+pub struct TenancySettings {
+    /// The domain that tenants' hosts lie under; itself never a tenant's.
+    pub base_domain: String,
+    /// The admin portal's host; never a tenant's.
+    pub admin_host: Option<String>,
+    /// Addresses or networks whose `X-Forwarded-Host` is believed.
+    pub trusted_proxies: Vec<String>,
+    /// Connections.
+    pub pool: PoolSettings,
+    /// Tenants with metrics of their own.
+    pub metrics_max_tenants: usize,
+}
+
+/// A setting that makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// Neither address nor network.
+    #[error("reading the trusted proxies: `{0}` is neither an address nor a network")]
+    TrustedProxy(String),
+    /// The base domain or the admin host is no host name.
+    #[error("reading the central hosts: {0}")]
+    CentralHost(String),
+}
+
+/// Everything the layers need. Clones share it.
+#[derive(Clone)]
+pub struct Tenancy(Arc<Inner>);
+
+struct Inner {
+    hosts: HostResolver,
+    central: CentralHosts,
+    routing: RoutingTable,
+    pools: TenantPools,
+    metrics: TenantMetrics,
+}
+
+impl Tenancy {
+    /// Serves nobody until routing arrives.
+    ///
+    /// # Errors
+    /// A setting makes no sense.
+    pub fn new(settings: &TenancySettings) -> Result<Self, SettingsError> {
+        Ok(Self(Arc::new(Inner {
+            hosts: HostResolver::new(&settings.trusted_proxies).map_err(SettingsError::TrustedProxy)?,
+            central: CentralHosts::new(&settings.base_domain, settings.admin_host.as_deref())
+                .map_err(SettingsError::CentralHost)?,
+            routing: RoutingTable::default(),
+            pools: TenantPools::new(settings.pool),
+            metrics: TenantMetrics::new(settings.metrics_max_tenants),
+        })))
+    }
+
+    /// Finds a request's host.
+    pub fn hosts(&self) -> &HostResolver {
+        &self.0.hosts
+    }
+
+    /// Who is served where.
+    pub fn routing(&self) -> &RoutingTable {
+        &self.0.routing
+    }
+
+    /// All tenants' connections.
+    pub fn pools(&self) -> &TenantPools {
+        &self.0.pools
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &TenantMetrics {
+        &self.0.metrics
+    }
+
+    fn central(&self) -> &CentralHosts {
+        &self.0.central
+    }
+
+    /// Follows routing for as long as `changes` does. `slices` is how many there are; once each of them was heard of,
+    /// present or absent, routing counts as settled and the app may call itself ready.
+    pub async fn follow(&self, changes: impl Stream<Item = Change>, slices: usize, acknowledgements: Acknowledgements) {
+        let mut changes = std::pin::pin!(changes);
+        let mut heard = HashSet::new();
+        while let Some(change) = changes.next().await {
+            if let Some(generation) = self.apply(&change) {
+                // Only now, after requests see it: whoever hears the acknowledgement may rely on being served.
+                acknowledgements.serve(&change.slice, generation);
+            }
+            // Counted here and not where slices are read: what was read is not served before this loop took it.
+            if heard.len() < slices && heard.insert(change.slice) && heard.len() == slices {
+                self.routing().settle();
+                tracing::info!(hosts = self.routing().hosts(), "routing is complete");
+            }
+        }
+    }
+
+    /// Takes one change; returns the generation that is served from now on, if it is a new one.
+    fn apply(&self, change: &Change) -> Option<u64> {
+        let slice = &change.slice;
+        match self.routing().update(slice, change.content.as_deref()) {
+            Ok(updated) => {
+                for entry in &updated.changed {
+                    self.pools().route(entry);
+                    self.metrics().admit(entry.uuid);
+                }
+                for tenant in &updated.removed {
+                    self.pools().forget(*tenant);
+                    self.metrics().forget(*tenant);
+                }
+                let (changed, removed) = (updated.changed.len(), updated.removed.len());
+                if changed + removed > 0 {
+                    let generation = updated.generation;
+                    tracing::info!(slice, generation, changed, removed, "routing updated");
+                }
+                change.content.is_some().then_some(updated.generation)
+            }
+            Err(refused) => {
+                let cause = std::error::Error::source(&refused).map(ToString::to_string);
+                tracing::error!(slice, %refused, cause, "routing slice refused, what was served before is served on");
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::tenancy::testing::{entry, slice};
+
+    /// Whether routing is complete after these slices, of three.
+    async fn is_complete_after(slices: &[(&str, Option<Vec<u8>>)]) -> bool {
+        let tenancy = Tenancy::new(&TenancySettings {
+            base_domain: "maintenance-os.com".into(),
+            admin_host: None,
+            trusted_proxies: vec![],
+            pool: PoolSettings::new(1),
+            metrics_max_tenants: 1,
+        })
+        .unwrap();
+        let change = |(slice, content): &(&str, Option<Vec<u8>>)| Change {
+            slice: (*slice).to_owned(),
+            content: content.clone(),
+        };
+        tenancy.follow(stream::iter(slices.iter().map(change)), 3, Acknowledgements::new()).await;
+        tenancy.routing().is_settled()
+    }
+
+    #[tokio::test]
+    async fn routing_is_complete_once_every_slice_was_heard_of_present_absent_or_broken() {
+        let present = ("routing-00", Some(slice(1, 1, &[entry(Uuid::from_u128(1), &["acme.example"])])));
+        let (absent, broken) = (("routing-01", None), ("routing-02", Some(b"{".to_vec())));
+        let again = present.clone();
+        assert!(!is_complete_after(&[present.clone(), again, absent.clone()]).await);
+        assert!(is_complete_after(&[present, absent, broken]).await);
+    }
+}

@@ -1,0 +1,75 @@
+//! The start page.
+
+use askama::Template;
+use axum::extract::Form;
+use axum::extract::rejection::FormRejection;
+use axum::response::{IntoResponse, Redirect, Response};
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+
+use super::assets::{self, NewAsset, Overview};
+use super::problem::Problem;
+use super::render::{self, STYLE};
+use crate::tenancy::TenantContext;
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct HomePage<'a> {
+    style: &'static str,
+    tenant: &'a str,
+    overview: &'a Overview,
+    /// The plan's limit of assets.
+    limit: Option<i32>,
+    full: bool,
+    form: AssetForm,
+    /// What to change in the form.
+    error: Option<String>,
+}
+
+/// The form that adds an asset.
+#[derive(Deserialize, Default)]
+pub struct AssetForm {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    location: String,
+}
+
+/// `GET /`
+pub async fn show(tenant: TenantContext) -> Result<Response, Problem> {
+    home(&tenant, AssetForm::default(), None).await
+}
+
+/// `POST /assets`: stores it and leads back, so that a reload does not store it again.
+pub async fn add_asset(
+    tenant: TenantContext,
+    form: Result<Form<AssetForm>, FormRejection>,
+) -> Result<Response, Problem> {
+    let Form(form) = form?;
+    match NewAsset::new(&form.name, Some(&form.location)) {
+        Ok(asset) => {
+            assets::add(&tenant, &asset).await?;
+            Ok(Redirect::to("/").into_response())
+        }
+        // The same page again, with what was typed: nobody should have to type it twice.
+        Err(error) => home(&tenant, form, Some(error)).await,
+    }
+}
+
+async fn home(tenant: &TenantContext, form: AssetForm, error: Option<String>) -> Result<Response, Problem> {
+    let overview = assets::overview(tenant).await?;
+    let limit = tenant.entry().plan.limits.assets;
+    let status = if error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    let page = HomePage {
+        style: STYLE,
+        tenant: &tenant.entry().display_name,
+        full: limit.is_some_and(|limit| overview.count >= i64::from(limit)),
+        overview: &overview,
+        limit,
+        form,
+        error,
+    };
+    let no_store = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((status, no_store, render::page(&page)?).into_response())
+}

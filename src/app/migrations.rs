@@ -1,0 +1,64 @@
+//! The schema of a tenant's database, as plain SQL files that are applied in order.
+//!
+//! They are run once, in a template database, as the role that owns the tables. They hold no `GRANT` and no role's
+//! name: who may use the tables is decided by whoever runs them, with default privileges. A file that was ever released
+//! is never edited; its checksum is recorded where it was applied.
+
+/// One step of the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migration {
+    /// Four digits, ascending: `0001`.
+    pub version: &'static str,
+    /// What it brings.
+    pub name: &'static str,
+    /// The statements.
+    pub sql: &'static str,
+}
+
+/// Every migration, in order.
+pub fn migrations() -> &'static [Migration] {
+    &MIGRATIONS
+}
+
+static MIGRATIONS: [Migration; 1] =
+    [Migration { version: "0001", name: "maintenance", sql: include_str!("migrations/0001_maintenance.sql") }];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_and_the_list_agree() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/app/migrations");
+        let mut files: Vec<(String, String)> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|file| {
+                let path = file.unwrap().path();
+                (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&path).unwrap())
+            })
+            .collect();
+        files.sort();
+        let listed: Vec<(String, String)> = migrations()
+            .iter()
+            .map(|migration| (format!("{}_{}.sql", migration.version, migration.name), migration.sql.to_owned()))
+            .collect();
+        assert_eq!(files, listed);
+    }
+
+    #[test]
+    fn versions_are_four_digits_and_ascend_without_gaps() {
+        for (index, migration) in migrations().iter().enumerate() {
+            assert_eq!(migration.version, format!("{:04}", index + 1));
+        }
+    }
+
+    #[test]
+    fn no_migration_names_a_role_or_grants_anything() {
+        for migration in migrations() {
+            let sql = migration.sql.to_lowercase();
+            for word in ["grant ", "revoke ", "maintenance_os_", "owner to", "set role", "create extension"] {
+                assert!(!sql.contains(word), "{} contains `{word}`", migration.version);
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What went wrong, as visitors see it and as the log does.
+
+use axum::extract::rejection::{FormRejection, JsonRejection};
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+
+use crate::tenancy::Refusal;
+use crate::tenancy::pool::PoolError;
+
+/// Why a handler has nothing better to answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// What was sent makes no sense; the text says what to change.
+    #[error("{0}")]
+    Invalid(String),
+    /// The body is larger than anything that is asked for here.
+    #[error("the body is too large")]
+    TooLarge,
+    /// The body is of another type than the one that is asked for.
+    #[error("{0}")]
+    MediaType(String),
+    /// No such page.
+    #[error("not found")]
+    NotFound,
+    /// The page is there, but not for this method.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// Another site's page sent this.
+    #[error("sent from another site")]
+    CrossSite,
+    /// The plan allows no more.
+    #[error("the plan's limit of {max} {limit} is reached")]
+    LimitReached {
+        /// The limit's name in the plan.
+        limit: &'static str,
+        /// How many it allows.
+        max: i32,
+        /// The plan.
+        plan: String,
+    },
+    /// There is no connection to the tenant's database.
+    #[error("the tenant's database is not available")]
+    NoConnection(#[from] PoolError),
+    /// The tenant's database did not do it.
+    #[error("the tenant's database refused")]
+    Database(#[from] sqlx::Error),
+    /// A fault of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// A problem as it is shown; travels in the response's extensions to [`super::render`].
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub title: &'static str,
+    pub detail: String,
+    /// The plan's limit that is reached, and how much it allows.
+    pub limit: Option<(&'static str, i32)>,
+}
+
+impl From<Refusal> for Shown {
+    fn from(refusal: Refusal) -> Self {
+        Self { title: refusal.title(), detail: refusal.detail(), limit: None }
+    }
+}
+
+impl Problem {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::CrossSite | Self::LimitReached { .. } => StatusCode::FORBIDDEN,
+            Self::NoConnection(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(error) if is_outage(error) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn shown(&self, status: StatusCode) -> Shown {
+        let (title, detail) = match self {
+            Self::Invalid(what) | Self::MediaType(what) => ("That did not work", what.clone()),
+            Self::TooLarge => ("Too large", "What was sent is larger than 64 KiB.".into()),
+            Self::NotFound => ("Page not found", "There is no such page here.".into()),
+            Self::MethodNotAllowed => ("Method not allowed", "This address does not take this kind of request.".into()),
+            Self::CrossSite => (
+                "Sent from another site",
+                "Nothing was changed, because the request did not come from this site's own pages.".into(),
+            ),
+            Self::LimitReached { limit, max, plan } => (
+                "Your plan's limit is reached",
+                format!("The plan “{plan}” includes {max} {limit}, and all of them are in use. Nothing was added."),
+            ),
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => (
+                "Your data cannot be reached right now",
+                "The database of this site does not answer. If you were saving something, look whether it arrived \
+                 before you send it again. Try again in a moment."
+                    .into(),
+            ),
+            _ => ("Something went wrong", "The fault is ours and was noted. Try again later.".into()),
+        };
+        let limit = if let Self::LimitReached { limit, max, .. } = self { Some((*limit, *max)) } else { None };
+        Shown { title, detail, limit }
+    }
+}
+
+/// Whether the database is away, as opposed to having refused this one statement.
+fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        // Connection lost, no such database, login refused, out of connections, shut down or statement ended by force.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            ["08", "3D", "28", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"
+        }),
+        _ => false,
+    }
+}
+
+impl From<FormRejection> for Problem {
+    fn from(rejection: FormRejection) -> Self {
+        Self::from_rejection(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::from_rejection(rejection.status(), rejection.body_text())
+    }
+}
+
+impl Problem {
+    fn from_rejection(status: StatusCode, text: String) -> Self {
+        match status {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::MediaType(text),
+            _ => Self::Invalid(text),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if status.is_server_error() {
+            // Here and nowhere else. The request's span says whose request it was.
+            tracing::error!(target: "tenant", error = chain(&self), "request failed");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        let shown = self.shown(status);
+        let mut response = (status, headers, shown.title).into_response();
+        response.extensions_mut().insert(shown);
+        response
+    }
+}
+
+/// An error and everything below it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Headers that describe the body, and therefore do not survive its replacement.
+pub const KEPT_HEADERS: [http::HeaderName; 3] = [CACHE_CONTROL, RETRY_AFTER, ALLOW];

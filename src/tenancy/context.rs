@@ -1,0 +1,71 @@
+//! What a handler knows of the tenant it serves.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use tracing::Span;
+
+use super::Refusal;
+use super::pool::{TenantPool, TenantPools};
+use crate::api::routing::RoutingEntry;
+
+/// One tenant, for the time of one request: who it is, and the way to its data and to nobody else's.
+///
+/// Handlers take it as an argument. It comes from the layers alone: there is no constructor from a pool or a uuid, so
+/// code that has a `TenantContext` has been through host, routing and state, and code that has none has no connection.
+#[derive(Clone, Debug)]
+pub struct TenantContext {
+    /// As routing said when the request came in. A change of routing while the request runs does not touch it.
+    entry: Arc<RoutingEntry>,
+    /// The canonical host that was asked for, one of the entry's.
+    host: Arc<str>,
+    /// Borrows connections to this tenant's database; cheap to clone, holds none itself.
+    pool: TenantPool,
+    /// The request's span. Work that outlives the request (a spawned task) is instrumented with it, so that its lines
+    /// carry the tenant too.
+    span: Span,
+}
+
+impl TenantContext {
+    /// Only [`super::layers`] calls this.
+    pub(super) fn new(entry: Arc<RoutingEntry>, host: Arc<str>, pools: &TenantPools, span: Span) -> Self {
+        let pool = pools.of(entry.clone());
+        Self { entry, host, pool, span }
+    }
+
+    /// Who it is and what its plan allows.
+    pub fn entry(&self) -> &RoutingEntry {
+        &self.entry
+    }
+
+    /// The canonical host that was asked for.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The tenant's database.
+    pub fn database(&self) -> &TenantPool {
+        &self.pool
+    }
+
+    /// The request's log span.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for TenantContext {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+            // A router that was not wrapped in `layers::tenant`. Refusing is the safe answer to a wiring mistake.
+            tracing::error!(
+                path = parts.uri.path(),
+                "handler wants a tenant, but the tenancy layers are not around it"
+            );
+            Refusal::UnknownHost
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! `InitializeTenancy`: may the tenant be served, and if so, with what.
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::Method;
+use tracing::Instrument;
+
+use super::identify::Site;
+use crate::api::tenant::TenantState;
+use crate::tenancy::{Refusal, Tenancy, TenantContext};
+
+/// The layer. Every log line from here inwards carries `tenant_id` and `tenant_domain`, because they are fields of the
+/// span that everything further in runs in.
+pub async fn initialize_tenancy(State(tenancy): State<Tenancy>, mut request: Request, next: Next) -> Response {
+    let Some(Site::Tenant { entry, host }) = request.extensions().get::<Site>().cloned() else {
+        return next.run(request).await;
+    };
+    let span = tracing::info_span!(
+        target: "tenant",
+        "request",
+        tenant_id = %entry.uuid,
+        tenant_domain = %host,
+        method = %request.method(),
+        // The path alone: a query may carry what does not belong into logs.
+        path = request.uri().path(),
+    );
+    let refusal = refused(entry.state, request.method());
+    request.extensions_mut().insert(TenantContext::new(entry, host, tenancy.pools(), span.clone()));
+    async {
+        let response = match refusal {
+            Some(refusal) => refusal.into_response(),
+            None => next.run(request).await,
+        };
+        tracing::debug!(target: "tenant", status = response.status().as_u16(), "answered");
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+/// What a state means for a request. The context is made in every state: an app's own layers further out may want to
+/// show the tenant's name, and a pool that is never asked opens no connection.
+fn refused(state: TenantState, method: &Method) -> Option<Refusal> {
+    match state {
+        TenantState::Active => None,
+        TenantState::ReadOnly => (!is_read(method)).then_some(Refusal::ReadOnly),
+        TenantState::Suspended => Some(Refusal::Suspended),
+        // The first cut does not wake anything; it says when to try again.
+        TenantState::Hibernated => Some(Refusal::Hibernated),
+    }
+}
+
+/// A list of what is allowed, not of what is forbidden: a method that nobody thought of counts as a write.
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}

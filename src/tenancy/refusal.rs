@@ -1,0 +1,85 @@
+//! Why a request does not reach a tenant's handlers.
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+
+use super::host::HostError;
+
+/// A request that the layers answer themselves.
+///
+/// As a response it is a short plain text, good enough for an app without pages. It also travels in the response's
+/// extensions: an app that has pages looks there and renders its own, so that this library knows no HTML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request does not name one well-formed host.
+    BadHost(HostError),
+    /// No tenant is served at this host. The answer is the same whether it never existed, was deleted or is not
+    /// verified yet: who asks is not told which.
+    UnknownHost,
+    /// A tenant's page was asked for at the central domain or the admin host.
+    Central,
+    /// The tenant is suspended. The page is neutral: visitors of the host are not told who owes what.
+    Suspended,
+    /// The tenant is asleep.
+    Hibernated,
+    /// A write to a tenant that is read-only.
+    ReadOnly,
+}
+
+impl Refusal {
+    /// The status it is answered with.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadHost(_) => StatusCode::BAD_REQUEST,
+            Self::UnknownHost | Self::Central => StatusCode::NOT_FOUND,
+            Self::Suspended | Self::Hibernated | Self::ReadOnly => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// One line that says what is the matter.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::BadHost(_) => "Bad request",
+            Self::UnknownHost => "Tenant not found",
+            Self::Central => "Not found",
+            Self::Suspended => "This site is not available",
+            Self::Hibernated => "Waking up",
+            Self::ReadOnly => "Read-only for now",
+        }
+    }
+
+    /// What to make of it, for the person who sees it.
+    pub fn detail(self) -> String {
+        match self {
+            Self::BadHost(error) => format!("{error}."),
+            Self::UnknownHost => "Nothing is served at this address. Check its spelling.".into(),
+            Self::Central => "There is no such page at this address.".into(),
+            Self::Suspended => "If you work here, ask your administrator.".into(),
+            Self::Hibernated => "It was asleep because nobody used it. Try again in a few seconds.".into(),
+            Self::ReadOnly => {
+                "You can look at everything, but nothing can be changed right now. Try again later.".into()
+            }
+        }
+    }
+
+    /// Headers that belong to the answer, whoever renders its body.
+    pub fn headers(self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        // A state ends; an answer that a cache remembers does not.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self == Self::Hibernated {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        headers
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = format!("{}\n{}\n", self.title(), self.detail());
+        let mut response = (self.status(), self.headers(), body).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,250 @@
+//! Tenants on a real PostgreSQL, laid out as the operator does it, and an app that serves them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use futures::FutureExt;
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use http::{HeaderMap, Request, StatusCode};
+use maintenance_os::api::plan::PlanLimits;
+use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, RoutingSlice, Subscription};
+use maintenance_os::api::slices::SCHEMA;
+use maintenance_os::api::tenant::TenantState;
+use maintenance_os::app;
+use maintenance_os::slices::{Acknowledgements, Change};
+use maintenance_os::tenancy::pool::PoolSettings;
+use maintenance_os::tenancy::{Tenancy, TenancySettings};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor};
+use tower::ServiceExt;
+use uuid::Uuid;
+
+/// Longest wait for anything.
+pub const DEADLINE: Duration = Duration::from_secs(40);
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set. These tests need PostgreSQL 17: run `e2e/cluster/postgres-local.sh start`, then \
+             `source ~/.cache/maintenance-os/postgres-local/env`"
+        )
+    })
+}
+
+/// The server and its administrator.
+pub struct Server {
+    pub administrator: PgConnectOptions,
+    ca: String,
+}
+
+impl Server {
+    pub fn from_environment() -> Self {
+        let ca = PathBuf::from(variable("MOS_TEST_POSTGRES_CA"));
+        Self {
+            administrator: variable("MOS_TEST_POSTGRES_URL").parse().expect("MOS_TEST_POSTGRES_URL is an address"),
+            ca: std::fs::read_to_string(&ca).unwrap_or_else(|error| panic!("reading {}: {error}", ca.display())),
+        }
+    }
+
+    async fn connect(&self, database: &str) -> PgConnection {
+        let options = self.administrator.clone().database(database);
+        PgConnection::connect_with(&options).await.expect("the administrator can connect to PostgreSQL")
+    }
+
+    pub async fn sql(&self, database: &str, statements: &str) {
+        let mut connection = self.connect(database).await;
+        let done = connection.execute(sqlx::raw_sql(AssertSqlSafe(statements))).await;
+        done.unwrap_or_else(|error| panic!("{error}, in: {statements}"));
+        connection.close().await.unwrap();
+    }
+
+    pub async fn number(&self, database: &str, query: &str) -> i64 {
+        let mut connection = self.connect(database).await;
+        sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await.unwrap()
+    }
+
+    /// The layout of a tenant's database, as the operator makes it.
+    async fn create(&self, uuid: Uuid, password: &str) {
+        let name = format!("tenant_{uuid}");
+        self.sql("postgres", GROUPS).await;
+        self.sql("postgres", &format!("CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8'")).await;
+        let logins = format!(
+            "REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC;
+             CREATE ROLE \"{name}\" NOLOGIN IN ROLE maintenance_os_tenants;
+             GRANT CONNECT, TEMP ON DATABASE \"{name}\" TO \"{name}\";
+             CREATE ROLE \"{name}_a\" LOGIN PASSWORD '{password}' IN ROLE \"{name}\", maintenance_os_app;
+             CREATE ROLE \"{name}_b\" LOGIN PASSWORD '{password}-b' IN ROLE \"{name}\", maintenance_os_app;
+             ALTER DATABASE \"{name}\" CONNECTION LIMIT 40;"
+        );
+        self.sql("postgres", &logins).await;
+        let migrations: String = app::migrations().iter().map(|migration| migration.sql).collect();
+        self.sql(&name, &format!("{SCHEMA_OWNER}{migrations}")).await;
+    }
+
+    async fn drop(&self, uuid: Uuid) {
+        let name = format!("tenant_{uuid}");
+        self.sql("postgres", &format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")).await;
+        let roles = format!("DROP ROLE IF EXISTS \"{name}_a\", \"{name}_b\", \"{name}\"");
+        self.sql("postgres", &roles).await;
+    }
+}
+
+/// The lock, because tests run at the same time and a role can be made once.
+const GROUPS: &str = "
+DO $$
+DECLARE name text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(20261101);
+    FOREACH name IN ARRAY ARRAY['maintenance_os_schema', 'maintenance_os_app', 'maintenance_os_tenants'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN EXECUTE format('CREATE ROLE %I NOLOGIN', name); END IF;
+    END LOOP;
+END $$";
+
+const SCHEMA_OWNER: &str = "
+GRANT CREATE ON SCHEMA public TO maintenance_os_schema;
+SET ROLE maintenance_os_schema;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO maintenance_os_app;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO maintenance_os_app;
+";
+
+/// Makes tenants, runs the test, and drops them whether it passed or not.
+pub async fn with_tenants(count: usize, test: impl AsyncFnOnce(&Server, Vec<RoutingEntry>)) {
+    let server = Server::from_environment();
+    let tenants: Vec<RoutingEntry> = (0..count).map(|_| entry(&server, Uuid::new_v4())).collect();
+    for tenant in &tenants {
+        server.create(tenant.uuid, &tenant.database.password).await;
+    }
+    let uuids: Vec<Uuid> = tenants.iter().map(|tenant| tenant.uuid).collect();
+    let outcome = std::panic::AssertUnwindSafe(test(&server, tenants)).catch_unwind().await;
+    for uuid in uuids {
+        server.drop(uuid).await;
+    }
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A tenant's routing entry; PostgreSQL itself stands where the pooler would.
+fn entry(server: &Server, uuid: Uuid) -> RoutingEntry {
+    let slug = format!("t{}", uuid.simple());
+    let host = format!("{slug}.maintenance-os.com");
+    RoutingEntry {
+        uuid,
+        namespace: "customers".into(),
+        name: slug.clone(),
+        display_name: format!("Company {}", uuid.simple()),
+        state: TenantState::Active,
+        hosts: vec![host.clone()],
+        primary_host: host,
+        plan: RoutingPlan { name: "pro".into(), features: vec![], limits: PlanLimits::default() },
+        subscription: Subscription::default(),
+        database: DatabaseAccess {
+            host: server.administrator.get_host().to_owned(),
+            port: server.administrator.get_port(),
+            name: format!("tenant_{uuid}"),
+            username: format!("tenant_{uuid}_a"),
+            password: Uuid::new_v4().to_string(),
+            sslmode: "verify-full".into(),
+            ca: server.ca.clone(),
+        },
+        queue: Queue::default(),
+        storage_prefix: format!("tenants/{uuid}/"),
+        slug,
+    }
+}
+
+/// The app, and the way to tell it of routing.
+pub struct App {
+    pub tenancy: Tenancy,
+    pub router: Router,
+    changes: UnboundedSender<Change>,
+    generation: u64,
+}
+
+impl App {
+    pub async fn serving(tenants: &[RoutingEntry], pool: PoolSettings) -> Self {
+        let tenancy = Tenancy::new(&TenancySettings {
+            base_domain: "maintenance-os.com".into(),
+            admin_host: None,
+            trusted_proxies: vec![],
+            pool,
+            metrics_max_tenants: 100,
+        })
+        .unwrap();
+        let (changes, received) = unbounded();
+        let follower = tenancy.clone();
+        tokio::spawn(async move {
+            follower.follow(received, 1, Acknowledgements::new()).await;
+        });
+        let mut app = Self { router: app::router(&tenancy), tenancy, changes, generation: 0 };
+        app.route(tenants);
+        for tenant in tenants {
+            eventually("the tenant is routed", async || app.tenancy.routing().find(&tenant.primary_host).is_some())
+                .await;
+        }
+        app
+    }
+
+    /// Replaces routing by these tenants.
+    pub fn route(&mut self, tenants: &[RoutingEntry]) {
+        self.generation += 1;
+        let slice = RoutingSlice { schema: SCHEMA, generation: self.generation, epoch: 1, tenants: tenants.to_vec() };
+        let content = Some(serde_json::to_vec(&slice).unwrap());
+        self.changes.unbounded_send(Change { slice: "routing-00".into(), content }).unwrap();
+    }
+
+    pub async fn get(&self, tenant: &RoutingEntry, path: &str) -> Answer {
+        let request = Request::get(path).header("host", &tenant.primary_host).body(Body::empty()).unwrap();
+        answer(&self.router, request).await
+    }
+
+    pub async fn add_by_form(&self, tenant: &RoutingEntry, name: &str) -> Answer {
+        let request = Request::post("/assets")
+            .header("host", &tenant.primary_host)
+            .header("origin", format!("https://{}", tenant.primary_host))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(format!("name={name}")))
+            .unwrap();
+        answer(&self.router, request).await
+    }
+
+    pub async fn add_by_json(&self, tenant: &RoutingEntry, name: &str) -> Answer {
+        let request = Request::post("/api/assets")
+            .header("host", &tenant.primary_host)
+            .header("content-type", "application/json")
+            .body(Body::from(serde_json::json!({ "name": name }).to_string()))
+            .unwrap();
+        answer(&self.router, request).await
+    }
+
+    pub async fn assets(&self, tenant: &RoutingEntry) -> i64 {
+        let answer = self.get(tenant, "/api/tenant").await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        serde_json::from_str::<serde_json::Value>(&answer.body).unwrap()["assets"].as_i64().unwrap()
+    }
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+pub async fn answer(router: &Router, request: Request<Body>) -> Answer {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+}
+
+/// Waits until it is so.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok(), "not within {DEADLINE:?}: {what}");
+}
