@@ -8,6 +8,11 @@
 //! | [`settings`] | every flag and variable, parsed once |
 //! | [`telemetry`], [`http`] | logs, signals; the small servers for health, metrics and acknowledgements |
 //! | [`slices`] | reads slices from the cluster or a directory, and acknowledges them |
+//! | [`desired`] | what should exist: pure |
+//! | [`observe`] | what exists: reads only |
+//! | [`apply`] | what we do: every write of the operator |
+//! | [`controller`] | the loop |
+//! | [`error`] | how errors are told |
 //! | [`central`] | the central database: migrations and the ledger |
 //! | [`pooler`] | the agent beside PgBouncer: slices → files → RELOAD → acknowledge |
 //! | [`tenancy`] | the request side, a library any axum app can use |
@@ -16,11 +21,14 @@
 
 pub mod api;
 pub mod app;
+pub mod apply;
 pub mod central;
 pub mod controller;
 pub mod desired;
+pub mod error;
 pub mod generate;
 pub mod http;
+pub mod observe;
 pub mod pooler;
 pub mod settings;
 pub mod slices;

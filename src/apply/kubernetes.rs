@@ -44,7 +44,8 @@ pub async fn fresh(client: &Client, tenant: &Tenant) -> Result<Option<Tenant>, A
 /// # Errors
 /// The API server refused it or did not answer.
 pub async fn set_finalizer(client: &Client, tenant: &Tenant, held: bool) -> Result<Option<Tenant>, ApplyError> {
-    let mut finalizers: Vec<_> = tenant.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+    let mut finalizers: Vec<_> =
+        tenant.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     if held {
         finalizers.push(FINALIZER.into());
     }
@@ -55,7 +56,9 @@ pub async fn set_finalizer(client: &Client, tenant: &Tenant, held: bool) -> Resu
     match api(client, tenant).patch(&tenant.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
         Ok(tenant) => Ok(Some(tenant)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(kube::Error::Api(status)) if status.code == 409 => Err(ApplyError::Stale(format!("{} has changed", title(tenant)))),
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            Err(ApplyError::Stale(format!("{} has changed", title(tenant))))
+        }
         Err(source) => Err(ApplyError::kubernetes(doing, source)),
     }
 }
@@ -83,7 +86,13 @@ pub async fn write_status(client: &Client, tenant: &Tenant, status: &TenantStatu
 ///
 /// # Errors
 /// The API server refused it or did not answer.
-pub async fn write_binding(client: &Client, tenant: &Tenant, uuid: uuid::Uuid, data: &BTreeMap<String, String>, hash: &str) -> Result<Secret, ApplyError> {
+pub async fn write_binding(
+    client: &Client,
+    tenant: &Tenant,
+    uuid: uuid::Uuid,
+    data: &BTreeMap<String, String>,
+    hash: &str,
+) -> Result<Secret, ApplyError> {
     let name = names::binding(&tenant.name_any());
     let namespace = tenant.namespace().unwrap_or_default();
     let mut secret = Secret {
@@ -92,7 +101,9 @@ pub async fn write_binding(client: &Client, tenant: &Tenant, uuid: uuid::Uuid, d
         ..Secret::default()
     };
     secret.metadata.name = Some(name.clone());
-    secret.metadata.labels = Some([("app.kubernetes.io/managed-by".into(), MANAGED_BY.into()), (LABEL_TENANT.into(), uuid.to_string())].into());
+    secret.metadata.labels = Some(
+        [("app.kubernetes.io/managed-by".into(), MANAGED_BY.into()), (LABEL_TENANT.into(), uuid.to_string())].into(),
+    );
     secret.metadata.annotations = Some([(ANNOTATION_HASH.into(), hash.into())].into());
     secret.metadata.owner_references = Some(tenant.controller_owner_ref(&()).into_iter().collect());
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);

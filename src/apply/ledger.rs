@@ -8,7 +8,9 @@ use super::ApplyError;
 use crate::api::Tenant;
 use crate::api::condition::Reason;
 use crate::api::plan::PlanSpec;
-use crate::central::{Central, CentralError, DatabaseFact, Holder, Placement, PlanRow, Quarantine, RegisterError, Registration};
+use crate::central::{
+    Central, CentralError, DatabaseFact, Holder, Placement, PlanRow, Quarantine, RegisterError, Registration,
+};
 use crate::desired::effect::DatabaseSeen;
 use crate::desired::facts::Refusal;
 use crate::observe::ledger::{Ledger, uid};
@@ -26,12 +28,20 @@ fn title(tenant: &Tenant) -> String {
 ///
 /// # Errors
 /// The central database refused it or did not answer.
-pub async fn register(central: &Central, ledger: &Ledger, tenant: &Tenant, plan: Option<&PlanSpec>) -> Result<Option<Refusal>, ApplyError> {
+pub async fn register(
+    central: &Central,
+    ledger: &Ledger,
+    tenant: &Tenant,
+    plan: Option<&PlanSpec>,
+) -> Result<Option<Refusal>, ApplyError> {
     let doing = format!("register {}", title(tenant));
     let (name, spec) = (tenant.name_any(), &tenant.spec);
     let plan_name = &spec.plan_ref.name;
     if let Some(plan) = plan {
-        central.upsert_plan(&PlanRow::of(plan_name, plan)).await.map_err(failed(format!("write Plan {plan_name} into the central database")))?;
+        central
+            .upsert_plan(&PlanRow::of(plan_name, plan))
+            .await
+            .map_err(failed(format!("write Plan {plan_name} into the central database")))?;
     }
     let request = Registration {
         namespace: &tenant.namespace().unwrap_or_default(),
@@ -61,11 +71,15 @@ pub async fn register(central: &Central, ledger: &Ledger, tenant: &Tenant, plan:
 fn refusal(error: RegisterError) -> Result<Refusal, ApplyError> {
     let why = error.to_string();
     Ok(match error {
-        RegisterError::SlugConflict { slug, holder: Holder::Live { namespace, name } } => Refusal::SlugTaken { slug, holder: format!("{namespace}/{name}") },
+        RegisterError::SlugConflict { slug, holder: Holder::Live { namespace, name } } => {
+            Refusal::SlugTaken { slug, holder: format!("{namespace}/{name}") }
+        }
         RegisterError::SlugConflict { slug, holder: Holder::Kept { uuid, .. } } => Refusal::SlugKept { slug, uuid },
         RegisterError::DomainConflict { host, .. } => Refusal::HostTaken { host },
         RegisterError::LedgerLost(uuid) => Refusal::LedgerLost { uuid },
-        RegisterError::AlreadyClaimed { uuid, .. } | RegisterError::UnknownData(uuid) | RegisterError::Dropped(uuid) => Refusal::NotAdoptable { uuid, why },
+        RegisterError::AlreadyClaimed { uuid, .. }
+        | RegisterError::UnknownData(uuid)
+        | RegisterError::Dropped(uuid) => Refusal::NotAdoptable { uuid, why },
         RegisterError::OtherData { asked, .. } => Refusal::NotAdoptable { uuid: asked, why },
         other => return Err(ApplyError::Held { reason: Reason::Conflict, message: other.to_string() }),
     })
@@ -84,14 +98,25 @@ async fn reread(central: &Central, ledger: &Ledger, uuid: Uuid) -> Result<(), Ap
 ///
 /// # Errors
 /// The server is full; the central database refused it or did not answer.
-pub async fn place(central: &Central, ledger: &Ledger, uuid: Uuid, server: &str, max_tenants: i32) -> Result<(), ApplyError> {
-    let placed = central.place(uuid, server, i64::from(max_tenants)).await.map_err(failed(format!("place tenant {uuid} on {server}")))?;
+pub async fn place(
+    central: &Central,
+    ledger: &Ledger,
+    uuid: Uuid,
+    server: &str,
+    max_tenants: i32,
+) -> Result<(), ApplyError> {
+    let placed = central
+        .place(uuid, server, i64::from(max_tenants))
+        .await
+        .map_err(failed(format!("place tenant {uuid} on {server}")))?;
     reread(central, ledger, uuid).await?;
     match placed {
         Placement::Placed { .. } => Ok(()),
         Placement::Full { tenants } => Err(ApplyError::Held {
             reason: Reason::CapacityExceeded,
-            message: format!("DatabaseServer {server} is full ({tenants} tenants, kept data included): raise spec.capacity.maxTenants or create another DatabaseServer"),
+            message: format!(
+                "DatabaseServer {server} is full ({tenants} tenants, kept data included): raise spec.capacity.maxTenants or create another DatabaseServer"
+            ),
         }),
     }
 }
@@ -109,7 +134,13 @@ pub async fn mark_provisioned(central: &Central, ledger: &Ledger, uuid: Uuid, sc
 ///
 /// # Errors
 /// The central database refused it or did not answer.
-pub async fn release(central: &Central, ledger: &Ledger, tenant: &Tenant, uuid: Uuid, database: DatabaseSeen) -> Result<(), ApplyError> {
+pub async fn release(
+    central: &Central,
+    ledger: &Ledger,
+    tenant: &Tenant,
+    uuid: Uuid,
+    database: DatabaseSeen,
+) -> Result<(), ApplyError> {
     let fact = match database {
         DatabaseSeen::Present => DatabaseFact::Present,
         DatabaseSeen::Absent => DatabaseFact::Absent,
@@ -123,9 +154,19 @@ pub async fn release(central: &Central, ledger: &Ledger, tenant: &Tenant, uuid: 
 ///
 /// # Errors
 /// The breaker holds it; the central database refused it or did not answer.
-pub async fn quarantine(central: &Central, ledger: &Ledger, tenant: &Tenant, uuid: Uuid, seconds: i64, confirmed: bool) -> Result<(), ApplyError> {
+pub async fn quarantine(
+    central: &Central,
+    ledger: &Ledger,
+    tenant: &Tenant,
+    uuid: Uuid,
+    seconds: i64,
+    confirmed: bool,
+) -> Result<(), ApplyError> {
     let until = Timestamp::now() + SignedDuration::from_secs(seconds);
-    let outcome = central.quarantine(uuid, uid(tenant), until, confirmed).await.map_err(failed(format!("quarantine tenant {uuid}")))?;
+    let outcome = central
+        .quarantine(uuid, uid(tenant), until, confirmed)
+        .await
+        .map_err(failed(format!("quarantine tenant {uuid}")))?;
     reread(central, ledger, uuid).await?;
     let Quarantine::Blocked { count, limit } = outcome else { return Ok(()) };
     Err(ApplyError::Held {

@@ -19,14 +19,23 @@ const MANAGER: &str = "maintenance-os-fleet";
 /// The API server refused it or did not answer.
 pub async fn apply<K>(client: &Client, namespace: &str, mut object: K) -> Result<(), ApplyError>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + Serialize
+        + DeserializeOwned,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let name = object.name_any();
     let kind = K::kind(&()).into_owned();
-    let text = serde_json::to_string(&object).map_err(|source| ApplyError::kubernetes(format!("write {kind} {name} as JSON"), kube::Error::SerdeError(source)))?;
+    let text = serde_json::to_string(&object).map_err(|source| {
+        ApplyError::kubernetes(format!("write {kind} {name} as JSON"), kube::Error::SerdeError(source))
+    })?;
     let hash = credentials::hash(&[("object".to_owned(), text)].into());
-    let found = api.get_metadata_opt(&name).await.map_err(|source| ApplyError::kubernetes(format!("read {kind} {namespace}/{name}"), source))?;
+    let found = api
+        .get_metadata_opt(&name)
+        .await
+        .map_err(|source| ApplyError::kubernetes(format!("read {kind} {namespace}/{name}"), source))?;
     if found.is_some_and(|found| found.annotations().get(ANNOTATION_HASH) == Some(&hash)) {
         return Ok(());
     }

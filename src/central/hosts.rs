@@ -29,7 +29,7 @@ impl Central {
                 .fetch_one(&self.pool)
                 .await
         };
-        bounded(format_args!("note the verification of {host}"), work).await
+        bounded(format!("note the verification of {host}"), work).await
     }
 }
 

@@ -80,6 +80,6 @@ impl Central {
                 None => bind(WRITE).fetch_one(&self.pool).await,
             }
         };
-        bounded(format_args!("write the plan {}", plan.slug), work).await
+        bounded(format!("write the plan {}", plan.slug), work).await
     }
 }

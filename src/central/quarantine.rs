@@ -56,7 +56,7 @@ impl Central {
             transaction.commit().await?;
             Ok(quarantine)
         };
-        bounded(format_args!("quarantine tenant {uuid}"), work).await
+        bounded(format!("quarantine tenant {uuid}"), work).await
     }
 
     /// Decides for good that quarantined data is dropped. True: it is, now drop the database and then call
@@ -87,7 +87,7 @@ impl Central {
                 .fetch_one(&mut *transaction)
                 .await
         };
-        bounded(format_args!("decide the drop of tenant {uuid}"), work).await
+        bounded(format!("decide the drop of tenant {uuid}"), work).await
     }
 
     /// The server has confirmed that the database is gone. Refused before [`Central::begin_drop`].

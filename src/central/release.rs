@@ -62,7 +62,7 @@ impl Central {
             transaction.commit().await?;
             Ok(release)
         };
-        bounded(format_args!("release tenant {uuid}"), work).await
+        bounded(format!("release tenant {uuid}"), work).await
     }
 }
 

@@ -49,7 +49,7 @@ impl Central {
     /// One tenant, whatever became of it.
     pub async fn row(&self, uuid: Uuid) -> Result<Option<TenantRow>, CentralError> {
         let query = sqlx::query_as(select_tenants!("WHERE t.id = $1")).bind(uuid);
-        bounded(format_args!("read tenant {uuid} in the ledger"), query.fetch_optional(&self.pool)).await
+        bounded(format!("read tenant {uuid} in the ledger"), query.fetch_optional(&self.pool)).await
     }
 
     /// Tenants whose data is to be dropped now: the quarantine has passed, or an earlier drop was not confirmed.

@@ -83,7 +83,9 @@ impl Memory {
     /// The credential of a tenant: that of `published`, its password in use, or one that is minted now and kept.
     pub fn credential(&self, uuid: Uuid, published: Option<&str>) -> Credential {
         let mut minted = self.minted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = minted.get(&uuid).filter(|known| published.is_none_or(|password| known.password == password)) {
+        if let Some(known) =
+            minted.get(&uuid).filter(|known| published.is_none_or(|password| known.password == password))
+        {
             return known.clone();
         }
         let password = published.map_or_else(

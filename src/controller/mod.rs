@@ -1,11 +1,187 @@
-//! The loop.
+//! The operator: what it starts, in which order, and what it does at every resync.
 
+mod context;
+mod fleet;
+mod plan;
+mod server;
+mod servers;
+mod start;
+mod tenant;
+mod tls;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::StreamExt;
+use kube::api::ListParams;
+use kube::runtime::controller::{Config, Controller};
+use kube::runtime::{reflector, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::{DatabaseServer, Tenant};
+use crate::central::Central;
+use crate::error::chain;
+use crate::http;
+use crate::observe::ledger::Ledger;
 use crate::settings::OperatorSettings;
 
+use context::{Context, Memory};
+use fleet::{Fleet, Wake};
+use servers::Servers;
+
+/// Tenants visited at a time. A visit mostly waits for PostgreSQL and the API server.
+const TENANTS_AT_A_TIME: u16 = 32;
+const SERVERS_AT_A_TIME: u16 = 8;
+
 /// Runs the operator until `stop`.
+///
+/// # Errors
+/// Settings that cannot work, an address that cannot be bound, a slice that cannot be read.
 pub async fn run(settings: Box<OperatorSettings>, stop: CancellationToken) -> anyhow::Result<()> {
-    drop((settings, stop));
-    anyhow::bail!("not there yet")
+    let ready = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    let probe = Arc::clone(&ready);
+    let health = http::health(move || {
+        if probe.load(Ordering::Acquire) { Ok(()) } else { Err("the cluster and the ledger are being read".into()) }
+    });
+    tasks.spawn(http::serve(settings.health_addr, health, stop.clone()));
+    let client = Client::try_default().await.context("reading the cluster's address and credentials")?;
+    tokio::select! {
+        result = operate(*settings, client, ready, stop.clone()) => result,
+        Some(ended) = tasks.join_next() => ended.context("a server of the operator panicked")?,
+    }
+}
+
+/// Everything but the probes: also what tests run in their own process.
+///
+/// # Errors
+/// As [`run`].
+pub async fn operate(
+    settings: OperatorSettings,
+    client: Client,
+    ready: Arc<AtomicBool>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let central = Central::connect(&settings.central_url, settings.central_ca.as_deref())
+        .await
+        .context("reading the central database's settings")?;
+    let (wake, woken) = mpsc::unbounded_channel();
+    let fleet = Arc::new(Fleet::new(settings.app_service.clone(), wake.clone()));
+    let (tenants, tenant_events) = watch::tenants(&client);
+    let (plans, plan_events) = watch::plans(&client);
+    let bindings: Vec<_> = settings
+        .tenant_namespaces
+        .iter()
+        .map(|namespace| (namespace.clone(), watch::bindings(&client, namespace)))
+        .collect();
+    let binding_stores = bindings.iter().map(|(namespace, (store, _))| (namespace.clone(), store.clone())).collect();
+    let context = Arc::new(Context {
+        client: client.clone(),
+        central,
+        ledger: Ledger::default(),
+        servers: Servers::default(),
+        fleet: Arc::clone(&fleet),
+        plans,
+        tenants: tenants.clone(),
+        bindings: binding_stores,
+        wake,
+        refill: Notify::new(),
+        epoch: AtomicU64::new(1),
+        memory: Memory::default(),
+        settings,
+    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch::follow_plans(Arc::clone(&context), plan_events));
+    for (namespace, (_, events)) in bindings {
+        tasks.spawn(watch::follow_bindings(Arc::clone(&context), namespace, events));
+    }
+    let (tenant_stream, seen_tenants) = watch::share(tenant_events);
+    tasks.spawn(seen_tenants);
+    start::wait(&context, &stop).await?;
+    tasks.spawn(Arc::clone(&fleet).listen(client.clone(), context.settings.namespace.clone(), stop.clone()));
+    tasks.spawn(Arc::clone(&fleet).write(
+        client.clone(),
+        context.settings.namespace.clone(),
+        context.epoch(),
+        stop.clone(),
+    ));
+    start::first_visits(&context, &stop).await;
+    tasks.spawn(server::pool::refill(Arc::clone(&context), stop.clone()));
+    tasks.spawn(resync(Arc::clone(&context), stop.clone()));
+    tasks.spawn(plan::count(Arc::clone(&context), stop.clone()));
+    let servers = Controller::new(Api::<DatabaseServer>::all(client.clone()), watcher::Config::default())
+        .with_config(Config::default().concurrency(SERVERS_AT_A_TIME))
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(
+            server::reconcile,
+            |_, _, _| kube::runtime::controller::Action::requeue(Duration::from_secs(5)),
+            Arc::clone(&context),
+        );
+    tasks.spawn(servers.for_each(|_| std::future::ready(())));
+    ready.store(true, Ordering::Release);
+    tracing::info!(namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
+    let woken = tokio_stream(woken, tenants.clone());
+    Controller::for_stream(tenant_stream, tenants)
+        .with_config(Config::default().concurrency(TENANTS_AT_A_TIME))
+        .reconcile_on(woken)
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(tenant::reconcile, tenant::retry, context)
+        .for_each(|_| std::future::ready(()))
+        .await;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Wakes as references to Tenants.
+fn tokio_stream(
+    woken: mpsc::UnboundedReceiver<Wake>,
+    tenants: reflector::Store<Tenant>,
+) -> impl futures::Stream<Item = reflector::ObjectRef<Tenant>> + Send {
+    let wakes = futures::stream::unfold(woken, |mut woken| async move { woken.recv().await.map(|wake| (wake, woken)) });
+    wakes.flat_map(move |wake| {
+        let references = match wake {
+            Wake::One(reference) => vec![reference],
+            Wake::All => tenants.state().iter().map(|tenant| reflector::ObjectRef::from_obj(tenant.as_ref())).collect(),
+        };
+        futures::stream::iter(references)
+    })
+}
+
+/// Compares everything that no watch shows with what it should be, until `stop`.
+async fn resync(context: Arc<Context>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(context.settings.resync) => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = context.ledger.refresh(&context.central).await {
+            tracing::warn!(error = chain(&error), "could not read the ledger again, going on with what was seen");
+        }
+        if let Err(error) = context.fleet.verify(&context.client, &context.settings.namespace).await {
+            tracing::warn!(error = chain(&error), "could not compare the slices");
+        }
+        if let Ok(servers) =
+            Api::<DatabaseServer>::all(context.client.clone()).list_metadata(&ListParams::default()).await
+        {
+            context.servers.keep_only(&servers.iter().map(ResourceExt::name_any).collect());
+        }
+        let known: HashMap<_, _> = context.ledger.rows().into_iter().map(|row| (row.uuid, row.ledger_state)).collect();
+        let stray: Vec<_> = context
+            .fleet
+            .uuids()
+            .into_iter()
+            .filter(|uuid| !known.get(uuid).is_some_and(|state| state.is_live()))
+            .collect();
+        if !stray.is_empty() {
+            // Said and not taken away: a ledger that was rolled back must not take customers off line.
+            tracing::warn!(tenants = ?stray, "entries of tenants that the ledger does not know as live");
+        }
+    }
 }

@@ -50,9 +50,9 @@ impl Servers {
         server
     }
 
-    /// Forgets a server whose object is gone.
-    pub fn remove(&self, name: &str) {
-        self.lock().remove(name);
+    /// Forgets the servers whose objects are gone.
+    pub fn keep_only(&self, names: &HashSet<String>) {
+        self.lock().retain(|name, _| names.contains(name));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Server>>> {
@@ -165,7 +165,14 @@ impl Server {
             (None, None, None) => Err("its template is being built".into()),
             (None, None, Some(_)) => Ok(()),
         };
-        ServerFacts { name: self.name.clone(), spec: state.spec.clone(), tenants, open, schema: state.schema.clone(), pooler: state.pooler.clone() }
+        ServerFacts {
+            name: self.name.clone(),
+            spec: state.spec.clone(),
+            tenants,
+            open,
+            schema: state.schema.clone(),
+            pooler: state.pooler.clone(),
+        }
     }
 
     /// Reads the whole inventory.
@@ -219,12 +226,21 @@ impl Server {
         self.lock().seen.as_ref().map(|seen| seen.catalogue.clone())
     }
 
+    /// PostgreSQL's version and the server's own identity, once seen.
+    pub fn identity(&self) -> Option<(String, String)> {
+        self.lock().seen.as_ref().map(|seen| (seen.version.clone(), seen.system_identifier.clone()))
+    }
+
     /// Warm databases of the current schema that nobody is claiming.
     pub fn warm(&self) -> usize {
         let state = self.lock();
         let Some(schema) = &state.schema else { return 0 };
         let databases = state.seen.iter().flat_map(|seen| seen.catalogue.databases.keys());
-        databases.filter(|name| names::is_warm_of(name, schema) && !state.reserved.values().any(|reserved| reserved == *name)).count()
+        databases
+            .filter(|name| {
+                names::is_warm_of(name, schema) && !state.reserved.values().any(|reserved| reserved == *name)
+            })
+            .count()
     }
 
     /// The tenant's part of the catalogue; with `reserve`, a warm database that is kept for it and shown in it too.

@@ -6,16 +6,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::{Lookup, ObjectRef};
+use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::context::Context;
-use crate::api::{ANNOTATION_HASH, Tenant};
 use crate::api::condition::Reason;
 use crate::api::tenant::DeletionPolicy;
+use crate::api::{ANNOTATION_HASH, Tenant};
 use crate::apply::{self, ApplyError, kubernetes};
 use crate::desired::effect::{Effect, Health};
-use crate::desired::facts::{BindingFact, Facts, LedgerFact, LedgerState, PATIENCE, Published, Reach, Refusal, Seen};
+use crate::desired::facts::{BindingFact, Facts, LedgerFact, PATIENCE, Published, Reach, Refusal, Seen};
 use crate::desired::registration::may_make_database;
 use crate::desired::scram::Credential;
 use crate::desired::tenant::Outlook;
@@ -98,7 +98,7 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     fn reference(&self) -> ObjectRef<Tenant> {
-        self.tenant.to_object_ref(())
+        ObjectRef::from_obj(&self.tenant)
     }
 
     async fn facts(&self) -> Facts {
@@ -112,11 +112,14 @@ impl Visit<'_> {
             Seen::Known(LedgerFact::Row(row)) => (Some(row.uuid), row.server.clone()),
             _ => (None, None),
         };
-        let reserve = matches!(&ledger, Seen::Known(LedgerFact::Row(row)) if may_make_database(row)) && self.tenant.metadata.deletion_timestamp.is_none();
+        let reserve = matches!(&ledger, Seen::Known(LedgerFact::Row(row)) if may_make_database(row))
+            && self.tenant.metadata.deletion_timestamp.is_none();
         let known = server.as_deref().and_then(|server| context.servers.get(server));
         let (catalogue, warm) = match (uuid, known) {
             (Some(uuid), Some(known)) => known.view(uuid, reserve).await,
-            (Some(_), None) if server.is_some() => (Seen::Unreachable("there is no such DatabaseServer, or it was not asked yet".into()), None),
+            (Some(_), None) if server.is_some() => {
+                (Seen::Unreachable("there is no such DatabaseServer, or it was not asked yet".into()), None)
+            }
             _ => (Seen::Known(crate::desired::catalogue::Catalogue::default()), None),
         };
         let nothing = Published { entry: None, reach: Reach::All };
@@ -133,7 +136,12 @@ impl Visit<'_> {
             base_domain: context.settings.base_domain.clone(),
             namespace_served: context.settings.tenant_namespaces.contains(&namespace),
             plan: context.plans.get(&ObjectRef::new(&tenant.spec.plan_ref.name)).map(|plan| plan.spec.clone()),
-            servers: context.servers.all().iter().map(|server| server.facts(context.ledger.tenants_on(&server.name))).collect(),
+            servers: context
+                .servers
+                .all()
+                .iter()
+                .map(|server| server.facts(context.ledger.tenants_on(&server.name)))
+                .collect(),
             credential: uuid.map_or_else(Credential::default, |uuid| context.memory.credential(uuid, password)),
             binding: self.binding(&namespace),
             ledger,
@@ -154,11 +162,18 @@ impl Visit<'_> {
         let written = self.context.memory.binding(uid(&self.tenant));
         let version = secret.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
         // For a moment after our own write the watch may still show what was there before.
-        if let Some(written) = written.as_ref().filter(|written| written.resource_version != version && written.at.elapsed() < WATCH_LAG) {
+        if let Some(written) =
+            written.as_ref().filter(|written| written.resource_version != version && written.at.elapsed() < WATCH_LAG)
+        {
             return Seen::Known(Some(BindingFact { ours: true, hash: Some(written.hash.clone()) }));
         }
         let Some(secret) = secret else { return Seen::Known(None) };
-        let ours = secret.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == self.tenant.metadata.uid.as_ref() && owner.controller == Some(true));
+        let ours = secret
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| Some(&owner.uid) == self.tenant.metadata.uid.as_ref() && owner.controller == Some(true));
         // Another version than the one that we wrote: somebody changed it, whatever its annotation says.
         let changed = written.is_some_and(|written| written.resource_version != version);
         let hash = secret.annotations().get(ANNOTATION_HASH).filter(|_| !changed).cloned();
@@ -187,13 +202,18 @@ impl Visit<'_> {
             },
             Effect::RemoveFinalizer => {
                 // A cached object may be an older one of the same name: only what the API server says now counts.
-                if let Some(fresh) = kubernetes::fresh(&context.client, &self.tenant).await?.filter(|fresh| fresh.metadata.deletion_timestamp.is_some()) {
+                if let Some(fresh) = kubernetes::fresh(&context.client, &self.tenant)
+                    .await?
+                    .filter(|fresh| fresh.metadata.deletion_timestamp.is_some())
+                {
                     kubernetes::set_finalizer(&context.client, &fresh, false).await?;
                 }
                 return Ok(Gone::Yes);
             }
             Effect::Register => {
-                self.refused = apply::ledger::register(&context.central, &context.ledger, &self.tenant, facts.plan.as_ref()).await?;
+                self.refused =
+                    apply::ledger::register(&context.central, &context.ledger, &self.tenant, facts.plan.as_ref())
+                        .await?;
             }
             Effect::WriteBinding { data, hash } => {
                 let uuid = uuid(facts)?;
@@ -256,7 +276,9 @@ impl Visit<'_> {
     /// that its data is to go.
     async fn still_to_be_destroyed(&self) -> Result<(), ApplyError> {
         let fresh = kubernetes::fresh(&self.context.client, &self.tenant).await?;
-        let agreed = fresh.is_some_and(|fresh| fresh.metadata.deletion_timestamp.is_some() && fresh.spec.deletion_policy == DeletionPolicy::Delete);
+        let agreed = fresh.is_some_and(|fresh| {
+            fresh.metadata.deletion_timestamp.is_some() && fresh.spec.deletion_policy == DeletionPolicy::Delete
+        });
         agreed.then_some(()).ok_or_else(|| ApplyError::Stale(format!("Tenant {} has changed", self.tenant.name_any())))
     }
 
@@ -265,7 +287,12 @@ impl Visit<'_> {
     }
 
     /// Writes the status when it says something new, and decides when to come again without a change.
-    async fn conclude(&self, facts: &Facts, outlook: &Outlook, failure: Option<(Reason, String)>) -> Result<Action, ApplyError> {
+    async fn conclude(
+        &self,
+        facts: &Facts,
+        outlook: &Outlook,
+        failure: Option<(Reason, String)>,
+    ) -> Result<Action, ApplyError> {
         let deleting = self.tenant.metadata.deletion_timestamp.is_some();
         let status = status::status(facts, outlook, failure);
         // An object that is on its way out says something only when it is held.
@@ -293,7 +320,9 @@ fn next_visit(facts: &Facts, outlook: &Outlook, resync: Duration) -> Action {
 }
 
 fn uuid(facts: &Facts) -> Result<Uuid, ApplyError> {
-    facts.row().map(|row| row.uuid).ok_or_else(|| ApplyError::Stale(format!("the ledger has no row for Tenant {} any more", facts.tenant.name_any())))
+    facts.row().map(|row| row.uuid).ok_or_else(|| {
+        ApplyError::Stale(format!("the ledger has no row for Tenant {} any more", facts.tenant.name_any()))
+    })
 }
 
 /// Before a failed visit is made again; longer each time would need a memory of failures, and the servers' own back-off
@@ -304,9 +333,4 @@ pub fn retry(_tenant: Arc<Tenant>, failure: &Failure, _context: Arc<Context>) ->
         ApplyError::Held { .. } => Action::requeue(Duration::from_secs(30)),
         _ => Action::requeue(Duration::from_secs(5)),
     }
-}
-
-/// The state of a row that has data.
-pub const fn has_data(state: LedgerState) -> bool {
-    matches!(state, LedgerState::Provisioned | LedgerState::Retained | LedgerState::Quarantined)
 }

@@ -85,7 +85,9 @@ impl Catalogue {
             roles: self
                 .roles
                 .iter()
-                .filter(|(name, role)| own(name) || (*name != names::PROVISIONER && role.member_of.iter().any(|of| own(of))))
+                .filter(|(name, role)| {
+                    own(name) || (*name != names::PROVISIONER && role.member_of.iter().any(|of| own(of)))
+                })
                 .map(|(name, role)| (name.clone(), role.clone()))
                 .collect(),
         }
@@ -95,7 +97,9 @@ impl Catalogue {
     pub fn open_to_public(&self) -> Vec<&str> {
         self.databases
             .iter()
-            .filter(|(_, database)| database.allow_connections && database.grants.get("").is_some_and(|granted| granted.contains("CONNECT")))
+            .filter(|(_, database)| {
+                database.allow_connections && database.grants.get("").is_some_and(|granted| granted.contains("CONNECT"))
+            })
             .map(|(name, _)| name.as_str())
             .collect()
     }
@@ -121,7 +125,12 @@ impl Catalogue {
             }
             Statement::DropDatabase { name } => drop(self.databases.remove(name)),
             Statement::CreateRole { name, login, member_of, .. } => {
-                let role = Role { login: *login, connection_limit: -1, member_of: member_of.iter().cloned().collect(), ..Role::default() };
+                let role = Role {
+                    login: *login,
+                    connection_limit: -1,
+                    member_of: member_of.iter().cloned().collect(),
+                    ..Role::default()
+                };
                 self.roles.insert(name.clone(), role);
             }
             Statement::DropRole { name } => {
@@ -141,10 +150,16 @@ impl Catalogue {
                 Statement::CommentDatabase { comment, .. } => database.comment = Some(comment.clone()),
                 Statement::AllowConnections { allow, .. } => database.allow_connections = *allow,
                 Statement::ConnectionLimit { limit, .. } => database.connection_limit = *limit,
-                Statement::DatabaseSetting { key, value: Some(value), .. } => drop(database.settings.insert(key.clone(), value.clone())),
+                Statement::DatabaseSetting { key, value: Some(value), .. } => {
+                    drop(database.settings.insert(key.clone(), value.clone()))
+                }
                 Statement::DatabaseSetting { key, value: None, .. } => drop(database.settings.remove(key)),
                 Statement::GrantDatabase { privileges, to, .. } => {
-                    database.grants.entry(to.clone()).or_default().extend(privileges.iter().map(|&privilege| privilege.to_owned()));
+                    database
+                        .grants
+                        .entry(to.clone())
+                        .or_default()
+                        .extend(privileges.iter().map(|&privilege| privilege.to_owned()));
                 }
                 Statement::RevokeDatabase { from, .. } => drop(database.grants.remove(from)),
                 _ => {}
@@ -165,7 +180,11 @@ impl Catalogue {
                 }
                 Statement::RoleSetting { key, value, .. } => {
                     role.settings.retain(|setting| !(setting.database.is_empty() && setting.name == *key));
-                    role.settings.push(RoleSetting { database: String::new(), name: key.clone(), value: value.clone() });
+                    role.settings.push(RoleSetting {
+                        database: String::new(),
+                        name: key.clone(),
+                        value: value.clone(),
+                    });
                 }
                 Statement::ResetRole { database, .. } => role.settings.retain(|setting| setting.database != *database),
                 _ => {}

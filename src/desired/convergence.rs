@@ -14,7 +14,9 @@ use crate::api::{FINALIZER, NameRef};
 
 use super::catalogue::Catalogue;
 use super::effect::{DatabaseSeen, Effect};
-use super::facts::{BindingFact, Facts, LedgerFact, LedgerRow, LedgerState, PoolerAddress, Published, Reach, Seen, ServerFacts};
+use super::facts::{
+    BindingFact, Facts, LedgerFact, LedgerRow, LedgerState, PoolerAddress, Published, Reach, Seen, ServerFacts,
+};
 use super::sql::Statement;
 use super::tenant::{self, Outlook};
 use super::{database, names, status};
@@ -40,9 +42,21 @@ impl World {
     fn new(warm: usize) -> Self {
         let mut catalogue = Catalogue::default();
         for number in 0..warm {
-            catalogue.execute(&Statement::CreateDatabase { name: names::warm(SCHEMA, &number.to_string()), template: names::template(SCHEMA) });
+            catalogue.execute(&Statement::CreateDatabase {
+                name: names::warm(SCHEMA, &number.to_string()),
+                template: names::template(SCHEMA),
+            });
         }
-        let mut world = Self { object: None, row: None, catalogue, pooler: None, routing: None, binding: None, reachable: true, minted: 1 };
+        let mut world = Self {
+            object: None,
+            row: None,
+            catalogue,
+            pooler: None,
+            routing: None,
+            binding: None,
+            reachable: true,
+            minted: 1,
+        };
         world.apply_object(Uuid::from_u128(77), None);
         world
     }
@@ -76,7 +90,9 @@ impl World {
     }
 
     fn password(&self) -> String {
-        self.routing.as_ref().map_or_else(|| format!("password-{}", self.minted), |entry| entry.database.password.clone())
+        self.routing
+            .as_ref()
+            .map_or_else(|| format!("password-{}", self.minted), |entry| entry.database.password.clone())
     }
 
     fn facts(&self) -> Facts {
@@ -94,7 +110,12 @@ impl World {
             tenants: 0,
             open: Ok(()),
             schema: Some(SCHEMA.into()),
-            pooler: PoolerAddress { host: "pooler-pg-1".into(), port: 6432, sslmode: "verify-full".into(), ca: "pem".into() },
+            pooler: PoolerAddress {
+                host: "pooler-pg-1".into(),
+                port: 6432,
+                sslmode: "verify-full".into(),
+                ca: "pem".into(),
+            },
         };
         Facts {
             tenant: object,
@@ -163,7 +184,10 @@ impl World {
                     current: true,
                 });
             }
-            Some(row) if matches!(row.state, LedgerState::Retained | LedgerState::Quarantined) && object.spec.uuid == Some(row.uuid.to_string()) => {
+            Some(row)
+                if matches!(row.state, LedgerState::Retained | LedgerState::Quarantined)
+                    && object.spec.uuid == Some(row.uuid.to_string()) =>
+            {
                 row.object_uid = uid;
                 row.state = LedgerState::Provisioned;
             }
@@ -173,7 +197,8 @@ impl World {
 
     fn release(&mut self, database: DatabaseSeen) {
         let row = self.row_mut();
-        let never_made = row.state == LedgerState::Registered && (row.server.is_none() || database == DatabaseSeen::Absent);
+        let never_made =
+            row.state == LedgerState::Registered && (row.server.is_none() || database == DatabaseSeen::Absent);
         if never_made {
             self.row = None;
         } else {
@@ -228,12 +253,24 @@ impl World {
         let outlook = tenant::plan(&facts);
         assert_eq!(outlook.effects, vec![], "not at rest");
         let status = status::status(&facts, &outlook, None);
-        assert!(status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"), "{:?}", status.conditions);
+        assert!(
+            status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+            "{:?}",
+            status.conditions
+        );
         let password = &self.routing.as_ref().expect("routed").database.password;
         let verifier = super::scram::verifier(password);
-        assert_eq!(self.pooler.as_ref().expect("pooled").users[0].verifier, verifier, "the pooler has another password than the app");
+        assert_eq!(
+            self.pooler.as_ref().expect("pooled").users[0].verifier,
+            verifier,
+            "the pooler has another password than the app"
+        );
         let login = &self.catalogue.roles[&names::login(UUID, names::Slot::A)];
-        assert_eq!(login.comment, Some(super::scram::fingerprint(&verifier)), "the server has another password than the app");
+        assert_eq!(
+            login.comment,
+            Some(super::scram::fingerprint(&verifier)),
+            "the server has another password than the app"
+        );
     }
 }
 
@@ -249,7 +286,10 @@ fn a_create_that_stops_after_any_effect_ends_where_an_undisturbed_one_does() {
         let undisturbed = created(warm);
         undisturbed.assert_consistent();
         let total = World::new(warm).run(usize::MAX);
-        assert!(total >= 8, "a create has at least finalizer, row, server, claim, note, pooler, binding, routing; planned {total}");
+        assert!(
+            total >= 8,
+            "a create has at least finalizer, row, server, claim, note, pooler, binding, routing; planned {total}"
+        );
         for first in 0..total {
             for second in 0..=total {
                 let mut world = World::new(warm);
@@ -281,7 +321,10 @@ fn a_delete_at_any_point_of_a_create_and_stopped_anywhere_keeps_the_data_or_quar
                 world.run(stop);
                 world.restart();
                 world.run(usize::MAX);
-                assert_eq!(world.object, None, "{policy:?} after {made}, stopped after {stop}: the object is still there");
+                assert_eq!(
+                    world.object, None,
+                    "{policy:?} after {made}, stopped after {stop}: the object is still there"
+                );
                 assert_eq!((&world.routing, &world.pooler), (&None, &None));
                 assert!(!world.catalogue.roles.values().any(|role| role.login), "a login is left");
                 let kept = world.catalogue.databases.contains_key(&names::database(UUID));
@@ -325,7 +368,9 @@ fn a_database_that_vanished_is_never_made_anew() {
     assert_eq!(world.run(usize::MAX), 0);
     let outlook = tenant::plan(&world.facts());
     let status = status::status(&world.facts(), &outlook, None);
-    assert!(status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "False" && condition.reason == "DataMissing"));
+    assert!(status.conditions.iter().any(|condition| condition.type_ == "Ready"
+        && condition.status == "False"
+        && condition.reason == "DataMissing"));
 }
 
 #[test]

@@ -23,13 +23,22 @@ pub fn plan(facts: &Facts, access: &DatabaseAccess) -> PartPlan {
     let data = data(access);
     let hash = hash(&data);
     match &facts.binding {
-        Seen::Unreachable(why) => PartPlan::wait(Reason::PermissionDenied, format!("Secret {name} cannot be read; customers are served as before: {why}")),
+        Seen::Unreachable(why) => PartPlan::wait(
+            Reason::PermissionDenied,
+            format!("Secret {name} cannot be read; customers are served as before: {why}"),
+        ),
         Seen::Known(Some(binding)) if !binding.ours => PartPlan::blocked(
             Reason::Conflict,
-            format!("Secret {name} exists and was not made for this Tenant: delete or rename it; it is never overwritten"),
+            format!(
+                "Secret {name} exists and was not made for this Tenant: delete or rename it; it is never overwritten"
+            ),
         ),
-        Seen::Known(Some(binding)) if binding.hash.as_ref() == Some(&hash) => PartPlan::ready(format!("in Secret {name}")),
-        Seen::Known(_) => PartPlan::act(vec![Effect::WriteBinding { data, hash }], format!("Secret {name} is being written")),
+        Seen::Known(Some(binding)) if binding.hash.as_ref() == Some(&hash) => {
+            PartPlan::ready(format!("in Secret {name}"))
+        }
+        Seen::Known(_) => {
+            PartPlan::act(vec![Effect::WriteBinding { data, hash }], format!("Secret {name} is being written"))
+        }
     }
 }
 

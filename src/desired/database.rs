@@ -78,7 +78,10 @@ pub struct Mark {
 impl Mark {
     /// Its text on the server.
     pub fn text(&self) -> String {
-        format!("maintenance-os/1 tenant={} object={} epoch={} schema={}", self.uuid, self.object_uid, self.epoch, self.schema)
+        format!(
+            "maintenance-os/1 tenant={} object={} epoch={} schema={}",
+            self.uuid, self.object_uid, self.epoch, self.schema
+        )
     }
 
     /// The mark in a comment; None: not one of ours.
@@ -150,7 +153,8 @@ pub fn release(uuid: Uuid, catalogue: &Catalogue) -> Vec<Statement> {
 pub fn quarantine(uuid: Uuid, catalogue: &Catalogue) -> Vec<Batch> {
     let mut batches = Vec::new();
     let name = names::database(uuid);
-    let ours = catalogue.databases.get(&name).is_some_and(|database| mark_of(database).is_some_and(|mark| mark.uuid == uuid));
+    let ours =
+        catalogue.databases.get(&name).is_some_and(|database| mark_of(database).is_some_and(|mark| mark.uuid == uuid));
     if ours {
         let close = vec![Statement::AllowConnections { name: name.clone(), allow: false }];
         batches.push(Batch::transaction(close));
@@ -203,7 +207,9 @@ fn foreign(uuid: Uuid, database: &Database, catalogue: &Catalogue) -> Option<Str
         return Some(format!("database {name} belongs to role {} and not to {}", database.owner, names::PROVISIONER));
     }
     let privileged = catalogue.roles.iter().find(|(role, facts)| role.starts_with(&name) && facts.privileged);
-    privileged.map(|(role, _)| format!("role {role} was made SUPERUSER, REPLICATION or BYPASSRLS: an administrator must take that away"))
+    privileged.map(|(role, _)| {
+        format!("role {role} was made SUPERUSER, REPLICATION or BYPASSRLS: an administrator must take that away")
+    })
 }
 
 /// The statements that lead from the catalogue to what is wanted; the database is there and opened last.
@@ -262,7 +268,13 @@ fn repair_logins(wanted: &Wanted, catalogue: &Catalogue, statements: &mut Vec<St
 }
 
 /// Makes a role or takes away what it has too much. `verifier` Some: a login.
-fn repair_role(name: &str, verifier: Option<&str>, member_of: BTreeSet<String>, catalogue: &Catalogue, statements: &mut Vec<Statement>) {
+fn repair_role(
+    name: &str,
+    verifier: Option<&str>,
+    member_of: BTreeSet<String>,
+    catalogue: &Catalogue,
+    statements: &mut Vec<Statement>,
+) {
     let Some(role) = catalogue.roles.get(name) else {
         statements.push(Statement::CreateRole {
             name: name.to_owned(),
@@ -281,7 +293,9 @@ fn repair_role(name: &str, verifier: Option<&str>, member_of: BTreeSet<String>, 
     for extra in role.member_of.difference(&member_of).chain(role.admin_of.intersection(&member_of)) {
         statements.push(Statement::RevokeRole { role: extra.clone(), from: name.to_owned() });
     }
-    for missing in member_of.iter().filter(|wanted| !role.member_of.contains(*wanted) || role.admin_of.contains(*wanted)) {
+    for missing in
+        member_of.iter().filter(|wanted| !role.member_of.contains(*wanted) || role.admin_of.contains(*wanted))
+    {
         statements.push(Statement::GrantRole { role: missing.clone(), to: name.to_owned() });
     }
     let databases: BTreeSet<_> = role.settings.iter().map(|setting| setting.database.clone()).collect();
@@ -306,7 +320,8 @@ fn repair_members(uuid: Uuid, catalogue: &Catalogue, statements: &mut Vec<Statem
 
 fn repair_grants(name: &str, database: &Database, statements: &mut Vec<Statement>) {
     let wanted: BTreeMap<&str, Vec<&'static str>> =
-        [(name, vec!["CONNECT", "TEMPORARY"]), (names::MIGRATOR, vec!["CONNECT"]), (names::BACKUP, vec!["CONNECT"])].into();
+        [(name, vec!["CONNECT", "TEMPORARY"]), (names::MIGRATOR, vec!["CONNECT"]), (names::BACKUP, vec!["CONNECT"])]
+            .into();
     for (grantee, granted) in &database.grants {
         let allowed = wanted.get(grantee.as_str());
         if granted.iter().any(|privilege| !allowed.is_some_and(|allowed| allowed.contains(&privilege.as_str()))) {
@@ -326,7 +341,8 @@ fn repair_settings(wanted: &Wanted, database: &Database, statements: &mut Vec<St
     if database.connection_limit != wanted.connection_limit {
         statements.push(Statement::ConnectionLimit { name: name.clone(), limit: wanted.connection_limit });
     }
-    let mut settings = BTreeMap::from([("statement_timeout".to_owned(), wanted.statement_timeout.as_millis().to_string())]);
+    let mut settings =
+        BTreeMap::from([("statement_timeout".to_owned(), wanted.statement_timeout.as_millis().to_string())]);
     if wanted.read_only {
         settings.insert("default_transaction_read_only".into(), "on".into());
     }
@@ -384,31 +400,112 @@ mod tests {
     fn what_somebody_widened_is_taken_back() {
         let (own, other) = (wanted(1), wanted(2));
         let damages: Vec<(&str, Box<dyn Fn(&mut Catalogue)>)> = vec![
-            ("PUBLIC may connect", Box::new(|c| drop(c.databases.get_mut(&names::database(Uuid::from_u128(1))).expect("claimed").grants.insert(String::new(), ["CONNECT".to_owned()].into())))),
-            ("the login may create databases", Box::new(|c| c.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed").creator = true)),
-            ("a member of another tenant", Box::new(|c| drop(c.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed").member_of.insert(names::database(Uuid::from_u128(2)))))),
-            ("a stranger in the group", Box::new(|c| drop(c.roles.insert("mallory".into(), Role { connection_limit: -1, member_of: [names::database(Uuid::from_u128(1))].into(), ..Role::default() })))),
-            ("the group may be passed on", Box::new(|c| drop(c.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed").admin_of.insert(names::database(Uuid::from_u128(1)))))),
-            ("a setting of its own", Box::new(|c| c.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed").settings.push(super::super::catalogue::RoleSetting { database: String::new(), name: "search_path".into(), value: "evil".into() }))),
+            (
+                "PUBLIC may connect",
+                Box::new(|c| {
+                    drop(
+                        c.databases
+                            .get_mut(&names::database(Uuid::from_u128(1)))
+                            .expect("claimed")
+                            .grants
+                            .insert(String::new(), ["CONNECT".to_owned()].into()),
+                    )
+                }),
+            ),
+            (
+                "the login may create databases",
+                Box::new(|c| {
+                    c.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed").creator = true
+                }),
+            ),
+            (
+                "a member of another tenant",
+                Box::new(|c| {
+                    drop(
+                        c.roles
+                            .get_mut(&names::login(Uuid::from_u128(1), Slot::A))
+                            .expect("claimed")
+                            .member_of
+                            .insert(names::database(Uuid::from_u128(2))),
+                    )
+                }),
+            ),
+            (
+                "a stranger in the group",
+                Box::new(|c| {
+                    drop(c.roles.insert(
+                        "mallory".into(),
+                        Role {
+                            connection_limit: -1,
+                            member_of: [names::database(Uuid::from_u128(1))].into(),
+                            ..Role::default()
+                        },
+                    ))
+                }),
+            ),
+            (
+                "the group may be passed on",
+                Box::new(|c| {
+                    drop(
+                        c.roles
+                            .get_mut(&names::login(Uuid::from_u128(1), Slot::A))
+                            .expect("claimed")
+                            .admin_of
+                            .insert(names::database(Uuid::from_u128(1))),
+                    )
+                }),
+            ),
+            (
+                "a setting of its own",
+                Box::new(|c| {
+                    c.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed").settings.push(
+                        super::super::catalogue::RoleSetting {
+                            database: String::new(),
+                            name: "search_path".into(),
+                            value: "evil".into(),
+                        },
+                    )
+                }),
+            ),
             ("a login that is gone", Box::new(|c| drop(c.roles.remove(&names::login(Uuid::from_u128(1), Slot::A))))),
-            ("a limit lifted", Box::new(|c| c.databases.get_mut(&names::database(Uuid::from_u128(1))).expect("claimed").connection_limit = -1)),
+            (
+                "a limit lifted",
+                Box::new(|c| {
+                    c.databases.get_mut(&names::database(Uuid::from_u128(1))).expect("claimed").connection_limit = -1
+                }),
+            ),
         ];
         for (what, damage) in damages {
             let mut catalogue = claimed(&own);
             catalogue.databases.extend(claimed(&other).databases);
             catalogue.roles.extend(claimed(&other).roles);
             damage(&mut catalogue);
-            let Standing::Differs(batch) = standing(&own, &catalogue.of_tenant(own.uuid)) else { panic!("{what}: not noticed") };
+            let Standing::Differs(batch) = standing(&own, &catalogue.of_tenant(own.uuid)) else {
+                panic!("{what}: not noticed")
+            };
             run(&mut catalogue, &batch);
-            assert_eq!(standing(&own, &catalogue.of_tenant(own.uuid)), Standing::InPlace, "{what}: not put right by {}", batch.summary());
-            assert_eq!(standing(&other, &catalogue.of_tenant(other.uuid)), Standing::InPlace, "{what}: the other tenant was touched");
+            assert_eq!(
+                standing(&own, &catalogue.of_tenant(own.uuid)),
+                Standing::InPlace,
+                "{what}: not put right by {}",
+                batch.summary()
+            );
+            assert_eq!(
+                standing(&other, &catalogue.of_tenant(other.uuid)),
+                Standing::InPlace,
+                "{what}: the other tenant was touched"
+            );
         }
     }
 
     #[test]
     fn a_database_with_no_mark_or_anothers_is_foreign() {
         let wanted = wanted(1);
-        for comment in [None, Some("mine".to_owned()), Some(Mark { uuid: Uuid::from_u128(9), object_uid: Uuid::nil(), epoch: 0, schema: String::new() }.text())] {
+        for comment in [
+            None,
+            Some("mine".to_owned()),
+            Some(Mark { uuid: Uuid::from_u128(9), object_uid: Uuid::nil(), epoch: 0, schema: String::new() }.text()),
+        ] {
             let mut catalogue = claimed(&wanted);
             catalogue.databases.get_mut(&names::database(wanted.uuid)).expect("claimed").comment = comment;
             assert!(matches!(standing(&wanted, &catalogue), Standing::Foreign(_)));
@@ -435,7 +532,8 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back() {
-        let mark = Mark { uuid: Uuid::from_u128(1), object_uid: Uuid::from_u128(2), epoch: 7, schema: "0001_ab".into() };
+        let mark =
+            Mark { uuid: Uuid::from_u128(1), object_uid: Uuid::from_u128(2), epoch: 7, schema: "0001_ab".into() };
         assert_eq!(Mark::parse(&mark.text()), Some(mark.clone()));
         assert_eq!(Mark::parse(&format!("{} and more", mark.text())), None);
     }

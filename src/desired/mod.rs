@@ -9,6 +9,7 @@ pub mod effect;
 pub mod facts;
 pub mod names;
 pub mod pooler;
+pub mod pooler_objects;
 pub mod provisioning;
 pub mod registration;
 pub mod routing;
@@ -19,7 +20,6 @@ pub mod status;
 pub mod teardown;
 pub mod tenant;
 
-
 use crate::api::condition::Reason;
 
 use effect::PartPlan;
@@ -29,8 +29,12 @@ use facts::Reach;
 fn wait_for_readers(reach: &Reach, what: &str) -> PartPlan {
     match reach {
         Reach::All => PartPlan::ready(format!("served by every {what}")),
-        Reach::Behind { readers, .. } if reach.is_settled() => PartPlan::ready(format!("served; {what} {} is behind", readers.join(", "))),
-        Reach::Behind { readers, .. } => PartPlan::wait(Reason::Provisioning, format!("{what} {} does not serve it yet", readers.join(", "))),
+        Reach::Behind { readers, .. } if reach.is_settled() => {
+            PartPlan::ready(format!("served; {what} {} is behind", readers.join(", ")))
+        }
+        Reach::Behind { readers, .. } => {
+            PartPlan::wait(Reason::Provisioning, format!("{what} {} does not serve it yet", readers.join(", ")))
+        }
         Reach::NoReaders => PartPlan::wait(Reason::NoReaders, format!("no {what} is ready")),
     }
 }

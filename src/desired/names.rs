@@ -80,7 +80,10 @@ pub fn warm(schema: &str, id: &str) -> String {
 
 /// Whether `database` is a warm one of `schema`.
 pub fn is_warm_of(database: &str, schema: &str) -> bool {
-    database.strip_prefix(WARM_PREFIX).and_then(|rest| rest.strip_prefix(schema)).is_some_and(|rest| rest.starts_with('_'))
+    database
+        .strip_prefix(WARM_PREFIX)
+        .and_then(|rest| rest.strip_prefix(schema))
+        .is_some_and(|rest| rest.starts_with('_'))
 }
 
 /// Whether `database` is a warm one of any schema.

@@ -24,7 +24,10 @@ const RESERVED: i32 = 3;
 pub fn plan(facts: &Facts, server: &ServerFacts, wanted: &PoolerEntry) -> PartPlan {
     if facts.tenant.spec.state == TenantState::Suspended {
         return match &facts.pooler.entry {
-            Some(_) => PartPlan::act(vec![Effect::WithdrawPooler { server: server.name.clone() }], "the pooler entry is being taken out"),
+            Some(_) => PartPlan::act(
+                vec![Effect::WithdrawPooler { server: server.name.clone() }],
+                "the pooler entry is being taken out",
+            ),
             None => PartPlan::ready("no entry: suspended"),
         };
     }
@@ -33,7 +36,10 @@ pub fn plan(facts: &Facts, server: &ServerFacts, wanted: &PoolerEntry) -> PartPl
         return PartPlan::act(vec![effect], "the pooler entry is being written");
     }
     if facts.pooler.reach == Reach::NoReaders {
-        let message = format!("no pooler of {} is ready: kubectl get pods -l tenancy.maintenance-os.com/server={}", server.name, server.name);
+        let message = format!(
+            "no pooler of {} is ready: kubectl get pods -l tenancy.maintenance-os.com/server={}",
+            server.name, server.name
+        );
         return PartPlan::wait(Reason::NoReaders, message);
     }
     wait_for_readers(&facts.pooler.reach, "pooler")
@@ -67,7 +73,10 @@ mod tests {
                 let pooler = Pooler { replicas, ..Pooler::default() };
                 let entry = entry(Uuid::nil(), &plan, &pooler, "l", "v");
                 assert!(entry.pool_size >= 1 && entry.pool_size + entry.reserve_pool <= entry.max_db_connections);
-                assert!(replicas > max_connections - RESERVED || entry.max_db_connections * replicas <= max_connections - RESERVED);
+                assert!(
+                    replicas > max_connections - RESERVED
+                        || entry.max_db_connections * replicas <= max_connections - RESERVED
+                );
             }
         }
     }

@@ -26,10 +26,16 @@ pub fn wanted(facts: &Facts, row: &LedgerRow, plan: &PlanSpec) -> Wanted {
         epoch: facts.epoch,
         connection_limit: plan.database.max_connections,
         // The API server has checked the text by the pattern of the field.
-        statement_timeout: parse_duration(&plan.database.statement_timeout).unwrap_or(std::time::Duration::from_secs(30)),
+        statement_timeout: parse_duration(&plan.database.statement_timeout)
+            .unwrap_or(std::time::Duration::from_secs(30)),
         login: facts.tenant.spec.state != TenantState::Suspended,
         read_only: facts.tenant.spec.state == TenantState::ReadOnly,
-        slot: facts.routing.entry.as_ref().and_then(|entry| names::slot_of(&entry.database.username)).unwrap_or(Slot::A),
+        slot: facts
+            .routing
+            .entry
+            .as_ref()
+            .and_then(|entry| names::slot_of(&entry.database.username))
+            .unwrap_or(Slot::A),
         verifier: facts.credential.verifier.clone(),
     }
 }
@@ -44,7 +50,10 @@ pub fn plan(facts: &Facts, row: &LedgerRow, server: &ServerFacts, wanted: &Wante
     let catalogue = match &facts.catalogue {
         Seen::Known(catalogue) => catalogue,
         Seen::Unreachable(why) => {
-            return PartPlan::wait(Reason::DatabaseUnreachable, format!("server {} does not answer; nothing is changed on it: {why}", server.name));
+            return PartPlan::wait(
+                Reason::DatabaseUnreachable,
+                format!("server {} does not answer; nothing is changed on it: {why}", server.name),
+            );
         }
     };
     let sql = |batch: Batch| Effect::Sql { server: server.name.clone(), batch };
@@ -54,9 +63,10 @@ pub fn plan(facts: &Facts, row: &LedgerRow, server: &ServerFacts, wanted: &Wante
             None => PartPlan::ready(format!("{} on {}", names::database(row.uuid), server.name)),
         },
         Standing::Differs(batch) => PartPlan::act(vec![sql(batch)], "database and logins are being put right"),
-        Standing::Quarantined if row.state == LedgerState::Provisioned => {
-            PartPlan::act(vec![sql(database::recall(wanted, catalogue))], "the database is being brought back from quarantine")
-        }
+        Standing::Quarantined if row.state == LedgerState::Provisioned => PartPlan::act(
+            vec![sql(database::recall(wanted, catalogue))],
+            "the database is being brought back from quarantine",
+        ),
         Standing::Absent if may_make_database(row) => make(facts, server, wanted, catalogue),
         Standing::Quarantined | Standing::Absent => PartPlan::blocked(
             Reason::DataMissing,
@@ -66,9 +76,10 @@ pub fn plan(facts: &Facts, row: &LedgerRow, server: &ServerFacts, wanted: &Wante
                 server.name
             ),
         ),
-        Standing::Foreign(what) => {
-            PartPlan::blocked(Reason::Conflict, format!("{what}; it is neither altered nor dropped: find out whose it is, then rename it"))
-        }
+        Standing::Foreign(what) => PartPlan::blocked(
+            Reason::Conflict,
+            format!("{what}; it is neither altered nor dropped: find out whose it is, then rename it"),
+        ),
     }
 }
 
@@ -81,14 +92,18 @@ fn make(facts: &Facts, server: &ServerFacts, wanted: &Wanted, catalogue: &Catalo
             let batch = database::claim(wanted, catalogue, warm, schema);
             PartPlan::act(vec![Effect::Sql { server: server.name.clone(), batch }], "a database is being claimed")
         }
-        None => PartPlan::act(vec![Effect::Clone { server: server.name.clone() }], "a database is being cloned from the template"),
+        None => PartPlan::act(
+            vec![Effect::Clone { server: server.name.clone() }],
+            "a database is being cloned from the template",
+        ),
     }
 }
 
 /// The ledger has to know that a database was made, so that its absence is noticed ever after.
 fn noted(row: &LedgerRow, catalogue: &Catalogue) -> Option<Effect> {
     let schema = schema_of(row, catalogue)?.schema;
-    (row.state == LedgerState::Registered || row.schema.as_ref() != Some(&schema)).then_some(Effect::MarkProvisioned { schema })
+    (row.state == LedgerState::Registered || row.schema.as_ref() != Some(&schema))
+        .then_some(Effect::MarkProvisioned { schema })
 }
 
 /// The mark on the tenant's database.

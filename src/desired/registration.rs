@@ -31,7 +31,9 @@ pub fn plan(facts: &Facts) -> PartPlan {
             Ok(()) => PartPlan::act(vec![Effect::Register], "being registered"),
             Err(blocked) => blocked,
         },
-        Seen::Known(LedgerFact::Row(row)) if !row.current => PartPlan::act(vec![Effect::Register], "being updated in the ledger"),
+        Seen::Known(LedgerFact::Row(row)) if !row.current => {
+            PartPlan::act(vec![Effect::Register], "being updated in the ledger")
+        }
         Seen::Known(LedgerFact::Row(row)) => PartPlan::ready(format!("tenant {}", row.uuid)),
     }
 }
@@ -43,13 +45,24 @@ pub fn placement(facts: &Facts, row: &LedgerRow) -> PartPlan {
             Some(_) => PartPlan::ready(format!("on {server}")),
             None => PartPlan::blocked(
                 Reason::ServerNotFound,
-                format!("the data lies on DatabaseServer {server}, which does not exist any more: create it again with the same server behind it"),
+                format!(
+                    "the data lies on DatabaseServer {server}, which does not exist any more: create it again with the same server behind it"
+                ),
             ),
         };
     }
-    let asked = facts.tenant.spec.database.as_ref().and_then(|database| database.server_ref.as_ref()).map(|reference| reference.name.as_str());
+    let asked = facts
+        .tenant
+        .spec
+        .database
+        .as_ref()
+        .and_then(|database| database.server_ref.as_ref())
+        .map(|reference| reference.name.as_str());
     match choose(&facts.servers, asked) {
-        Ok(server) => PartPlan::act(vec![Effect::Place { server: server.name.clone() }], format!("being placed on {}", server.name)),
+        Ok(server) => PartPlan::act(
+            vec![Effect::Place { server: server.name.clone() }],
+            format!("being placed on {}", server.name),
+        ),
         Err(plan) => plan,
     }
 }
@@ -83,13 +96,23 @@ fn choose<'a>(servers: &'a [ServerFacts], asked: Option<&str>) -> Result<&'a Ser
         if is_full(server) {
             return Err(PartPlan::blocked(
                 Reason::CapacityExceeded,
-                format!("DatabaseServer {name} is full ({} tenants): raise spec.capacity.maxTenants or choose another server", server.tenants),
+                format!(
+                    "DatabaseServer {name} is full ({} tenants): raise spec.capacity.maxTenants or choose another server",
+                    server.tenants
+                ),
             ));
         }
-        return server.open.as_ref().map(|()| server).map_err(|why| closed(&format!("DatabaseServer {name} takes no tenants yet: {why}")));
+        return server
+            .open
+            .as_ref()
+            .map(|()| server)
+            .map_err(|why| closed(&format!("DatabaseServer {name} takes no tenants yet: {why}")));
     }
     if servers.is_empty() {
-        return Err(PartPlan::blocked(Reason::ServerNotFound, "there is no DatabaseServer: create one (see manifests/samples)"));
+        return Err(PartPlan::blocked(
+            Reason::ServerNotFound,
+            "there is no DatabaseServer: create one (see manifests/samples)",
+        ));
     }
     let roomy: Vec<_> = servers.iter().filter(|server| !is_full(server)).collect();
     if roomy.is_empty() {
@@ -98,10 +121,18 @@ fn choose<'a>(servers: &'a [ServerFacts], asked: Option<&str>) -> Result<&'a Ser
             "every DatabaseServer is full: raise spec.capacity.maxTenants or create another DatabaseServer",
         ));
     }
-    roomy.iter().filter(|server| server.open.is_ok()).min_by_key(|server| (server.tenants, server.name.clone())).copied().ok_or_else(|| {
-        let why: Vec<_> = roomy.iter().filter_map(|server| server.open.as_ref().err().map(|why| format!("{}: {why}", server.name))).collect();
-        closed(&format!("no DatabaseServer takes tenants yet: {}", why.join("; ")))
-    })
+    roomy
+        .iter()
+        .filter(|server| server.open.is_ok())
+        .min_by_key(|server| (server.tenants, server.name.clone()))
+        .copied()
+        .ok_or_else(|| {
+            let why: Vec<_> = roomy
+                .iter()
+                .filter_map(|server| server.open.as_ref().err().map(|why| format!("{}: {why}", server.name)))
+                .collect();
+            closed(&format!("no DatabaseServer takes tenants yet: {}", why.join("; ")))
+        })
 }
 
 fn closed(message: &str) -> PartPlan {
@@ -116,21 +147,33 @@ fn refused(refusal: &Refusal) -> (Reason, String) {
     match refusal {
         Refusal::SlugTaken { slug, holder } => (
             Reason::SlugConflict,
-            format!("slug {slug} belongs to Tenant {holder}, whose customers are not affected: delete this Tenant and create it with another spec.slug"),
+            format!(
+                "slug {slug} belongs to Tenant {holder}, whose customers are not affected: delete this Tenant and create it with another spec.slug"
+            ),
         ),
         Refusal::SlugKept { slug, uuid } => (
             Reason::SlugConflict,
-            format!("slug {slug} belongs to data that was kept: to take it over create this Tenant again with spec.uuid: {uuid}, else with another spec.slug"),
+            format!(
+                "slug {slug} belongs to data that was kept: to take it over create this Tenant again with spec.uuid: {uuid}, else with another spec.slug"
+            ),
         ),
-        Refusal::HostTaken { host } => {
-            (Reason::DomainConflict, format!("host {host} belongs to another Tenant, whose customers are not affected: remove it from spec.domains"))
-        }
-        Refusal::NotAdoptable { uuid, why } => {
-            (Reason::Conflict, format!("data {uuid} cannot be adopted: {why}. Create this Tenant again with the right spec.uuid, or without"))
-        }
+        Refusal::HostTaken { host } => (
+            Reason::DomainConflict,
+            format!(
+                "host {host} belongs to another Tenant, whose customers are not affected: remove it from spec.domains"
+            ),
+        ),
+        Refusal::NotAdoptable { uuid, why } => (
+            Reason::Conflict,
+            format!(
+                "data {uuid} cannot be adopted: {why}. Create this Tenant again with the right spec.uuid, or without"
+            ),
+        ),
         Refusal::LedgerLost { uuid } => (
             Reason::LedgerLost,
-            format!("the ledger has no row for {uuid}, which this Tenant was given: nothing is made or dropped until the central database is restored"),
+            format!(
+                "the ledger has no row for {uuid}, which this Tenant was given: nothing is made or dropped until the central database is restored"
+            ),
         ),
     }
 }

@@ -18,15 +18,25 @@ use super::{names, wait_for_readers};
 /// The routing entry.
 pub fn plan(facts: &Facts, wanted: &RoutingEntry) -> PartPlan {
     if facts.routing.entry.as_ref() != Some(wanted) {
-        return PartPlan::act(vec![Effect::PublishRouting { entry: Box::new(wanted.clone()) }], "the routing entry is being written");
+        return PartPlan::act(
+            vec![Effect::PublishRouting { entry: Box::new(wanted.clone()) }],
+            "the routing entry is being written",
+        );
     }
     if facts.routing.reach == Reach::NoReaders {
         // An app that was scaled away changes `Serving`, not whether what is asked for is in place (decision D7).
-        let was_ready = facts.status().conditions.iter().any(|condition| condition.type_ == ConditionType::RouteReady.as_str() && condition.status == "True");
+        let was_ready = facts
+            .status()
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == ConditionType::RouteReady.as_str() && condition.status == "True");
         return if was_ready {
             PartPlan::ready("routed; no app endpoint is ready")
         } else {
-            PartPlan::wait(Reason::NoReaders, "no app endpoint is ready to serve the hosts: kubectl get pods -l app=maintenance-os")
+            PartPlan::wait(
+                Reason::NoReaders,
+                "no app endpoint is ready to serve the hosts: kubectl get pods -l app=maintenance-os",
+            )
         };
     }
     wait_for_readers(&facts.routing.reach, "app endpoint")
@@ -47,10 +57,18 @@ pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: Database
         state: tenant.spec.state,
         hosts: vec![host.clone()],
         primary_host: host,
-        plan: RoutingPlan { name: tenant.spec.plan_ref.name.clone(), features: plan.features.clone(), limits: plan.limits.clone() },
+        plan: RoutingPlan {
+            name: tenant.spec.plan_ref.name.clone(),
+            features: plan.features.clone(),
+            limits: plan.limits.clone(),
+        },
         subscription,
         database,
-        queue: Queue { name: names::queue(row.uuid), weight: plan.workers.weight, max_processes: plan.workers.max_processes },
+        queue: Queue {
+            name: names::queue(row.uuid),
+            weight: plan.workers.weight,
+            max_processes: plan.workers.max_processes,
+        },
         storage_prefix: names::storage_prefix(row.uuid),
     }
 }

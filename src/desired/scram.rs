@@ -43,10 +43,16 @@ pub fn password(random: [u8; 32]) -> String {
 pub fn verifier(password: &str) -> String {
     let salt = &hmac(password.as_bytes(), b"maintenance-os scram salt")[..16];
     let mut salted = [0_u8; 32];
-    pbkdf2::pbkdf2::<Hmac<Sha256>>(password.as_bytes(), salt, ITERATIONS, &mut salted).expect("32 bytes are a length that PBKDF2 can make");
+    pbkdf2::pbkdf2::<Hmac<Sha256>>(password.as_bytes(), salt, ITERATIONS, &mut salted)
+        .expect("32 bytes are a length that PBKDF2 can make");
     let stored_key = Sha256::digest(hmac(&salted, b"Client Key"));
     let server_key = hmac(&salted, b"Server Key");
-    format!("SCRAM-SHA-256${ITERATIONS}:{}${}:{}", STANDARD.encode(salt), STANDARD.encode(stored_key), STANDARD.encode(server_key))
+    format!(
+        "SCRAM-SHA-256${ITERATIONS}:{}${}:{}",
+        STANDARD.encode(salt),
+        STANDARD.encode(stored_key),
+        STANDARD.encode(server_key)
+    )
 }
 
 /// What is noted on the server beside a role to know which verifier it was given: 16 hex digits that reveal nothing
@@ -84,6 +90,9 @@ mod tests {
         let mut salted = [0_u8; 32];
         pbkdf2::pbkdf2::<Hmac<Sha256>>(b"pencil", &salt, ITERATIONS, &mut salted).expect("a valid length");
         let auth = "n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
-        assert_eq!(STANDARD.encode(hmac(&hmac(&salted, b"Server Key"), auth.as_bytes())), "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+        assert_eq!(
+            STANDARD.encode(hmac(&hmac(&salted, b"Server Key"), auth.as_bytes())),
+            "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+        );
     }
 }

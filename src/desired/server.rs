@@ -26,13 +26,25 @@ pub fn roles(catalogue: &Catalogue, migrator: &str, backup: &str) -> Option<Batc
     let mut statements = Vec::new();
     for name in [names::SCHEMA_ROLE, names::APP_ROLE, names::TENANTS_ROLE] {
         if !catalogue.roles.contains_key(name) {
-            statements.push(Statement::CreateRole { name: name.into(), login: false, verifier: None, member_of: vec![] });
+            statements.push(Statement::CreateRole {
+                name: name.into(),
+                login: false,
+                verifier: None,
+                member_of: vec![],
+            });
         }
     }
-    for (name, verifier, member_of) in [(names::MIGRATOR, migrator, vec![names::SCHEMA_ROLE.to_owned()]), (names::BACKUP, backup, vec![])] {
+    for (name, verifier, member_of) in
+        [(names::MIGRATOR, migrator, vec![names::SCHEMA_ROLE.to_owned()]), (names::BACKUP, backup, vec![])]
+    {
         let note = scram::fingerprint(verifier);
         let Some(role) = catalogue.roles.get(name) else {
-            statements.push(Statement::CreateRole { name: name.into(), login: true, verifier: Some(verifier.into()), member_of });
+            statements.push(Statement::CreateRole {
+                name: name.into(),
+                login: true,
+                verifier: Some(verifier.into()),
+                member_of,
+            });
             statements.push(Statement::CommentRole { name: name.into(), comment: note });
             continue;
         };
@@ -47,8 +59,12 @@ pub fn roles(catalogue: &Catalogue, migrator: &str, backup: &str) -> Option<Batc
             statements.push(Statement::RolePlain { name: name.into() });
         }
         let wanted: BTreeSet<String> = member_of.into_iter().collect();
-        statements.extend(wanted.difference(&role.member_of).map(|of| Statement::GrantRole { role: of.clone(), to: name.into() }));
-        statements.extend(role.member_of.difference(&wanted).map(|of| Statement::RevokeRole { role: of.clone(), from: name.into() }));
+        statements.extend(
+            wanted.difference(&role.member_of).map(|of| Statement::GrantRole { role: of.clone(), to: name.into() }),
+        );
+        statements.extend(
+            role.member_of.difference(&wanted).map(|of| Statement::RevokeRole { role: of.clone(), from: name.into() }),
+        );
     }
     (!statements.is_empty()).then(|| Batch::transaction(statements))
 }
@@ -93,13 +109,19 @@ pub fn begin_template(catalogue: &Catalogue) -> Vec<Batch> {
 /// What the provisioner says inside the template: the schema role may make tables. A right to CREATE on the database
 /// would not give that.
 pub fn prepare_template() -> String {
-    format!("REVOKE ALL ON SCHEMA public FROM PUBLIC;\nGRANT USAGE, CREATE ON SCHEMA public TO {};\nGRANT USAGE ON SCHEMA public TO {}, {}", identifier(names::SCHEMA_ROLE), identifier(names::APP_ROLE), identifier(names::BACKUP))
+    format!(
+        "REVOKE ALL ON SCHEMA public FROM PUBLIC;\nGRANT USAGE, CREATE ON SCHEMA public TO {};\nGRANT USAGE ON SCHEMA public TO {}, {}",
+        identifier(names::SCHEMA_ROLE),
+        identifier(names::APP_ROLE),
+        identifier(names::BACKUP)
+    )
 }
 
 /// What the migrator says first inside the template: tables that are made now and later are usable by the app's role and
 /// readable by the backup's.
 pub fn grant_defaults() -> String {
-    let (schema, app, backup) = (identifier(names::SCHEMA_ROLE), identifier(names::APP_ROLE), identifier(names::BACKUP));
+    let (schema, app, backup) =
+        (identifier(names::SCHEMA_ROLE), identifier(names::APP_ROLE), identifier(names::BACKUP));
     format!(
         "SET ROLE {schema};
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {backup};
@@ -115,7 +137,10 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {a
 /// One migration with its record, as one transaction.
 pub fn migrate(migration: &Migration<'_>) -> String {
     let record = [migration.version, migration.name, &checksum(migration)].map(super::sql::literal).join(", ");
-    format!("{};\nINSERT INTO public.maintenance_os_migrations (version, name, checksum) VALUES ({record})", migration.sql.trim_end().trim_end_matches(';'))
+    format!(
+        "{};\nINSERT INTO public.maintenance_os_migrations (version, name, checksum) VALUES ({record})",
+        migration.sql.trim_end().trim_end_matches(';')
+    )
 }
 
 /// Makes the finished template known under its schema's name and closes it.
@@ -139,7 +164,12 @@ pub fn clone_template(schema: &str, id: &str) -> [Batch; 2] {
 
 /// Warm databases of schemas that no new tenant gets any more.
 pub fn outdated_warm(catalogue: &Catalogue, schema: &str) -> Vec<Batch> {
-    let outdated = catalogue.databases.iter().filter(|(name, database)| names::is_warm(name) && !names::is_warm_of(name, schema) && database.owner == names::PROVISIONER && !database.allow_connections);
+    let outdated = catalogue.databases.iter().filter(|(name, database)| {
+        names::is_warm(name)
+            && !names::is_warm_of(name, schema)
+            && database.owner == names::PROVISIONER
+            && !database.allow_connections
+    });
     outdated.map(|(name, _)| Batch::alone(Statement::DropDatabase { name: name.clone() })).collect()
 }
 

@@ -199,22 +199,40 @@ impl Statement {
     pub fn text(&self) -> String {
         match self {
             Self::CreateDatabase { name, template } => {
-                format!("CREATE DATABASE {} TEMPLATE {} STRATEGY wal_log ALLOW_CONNECTIONS false", identifier(name), identifier(template))
+                format!(
+                    "CREATE DATABASE {} TEMPLATE {} STRATEGY wal_log ALLOW_CONNECTIONS false",
+                    identifier(name),
+                    identifier(template)
+                )
             }
-            Self::CreateEmptyDatabase { name } => format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", identifier(name)),
-            Self::RenameDatabase { from, to } => format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to)),
+            Self::CreateEmptyDatabase { name } => {
+                format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", identifier(name))
+            }
+            Self::RenameDatabase { from, to } => {
+                format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to))
+            }
             Self::DropDatabase { name } => format!("DROP DATABASE {}", identifier(name)),
-            Self::CommentDatabase { name, comment } => format!("COMMENT ON DATABASE {} IS {}", identifier(name), literal(comment)),
-            Self::AllowConnections { name, allow } => format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allow}", identifier(name)),
-            Self::ConnectionLimit { name, limit } => format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", identifier(name)),
+            Self::CommentDatabase { name, comment } => {
+                format!("COMMENT ON DATABASE {} IS {}", identifier(name), literal(comment))
+            }
+            Self::AllowConnections { name, allow } => {
+                format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allow}", identifier(name))
+            }
+            Self::ConnectionLimit { name, limit } => {
+                format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", identifier(name))
+            }
             Self::DatabaseSetting { name, key, value: Some(value) } => {
                 format!("ALTER DATABASE {} SET {} = {}", identifier(name), identifier(key), literal(value))
             }
-            Self::DatabaseSetting { name, key, value: None } => format!("ALTER DATABASE {} RESET {}", identifier(name), identifier(key)),
+            Self::DatabaseSetting { name, key, value: None } => {
+                format!("ALTER DATABASE {} RESET {}", identifier(name), identifier(key))
+            }
             Self::GrantDatabase { name, privileges, to } => {
                 format!("GRANT {} ON DATABASE {} TO {}", privileges.join(", "), identifier(name), grantee(to))
             }
-            Self::RevokeDatabase { name, from } => format!("REVOKE ALL ON DATABASE {} FROM {}", identifier(name), grantee(from)),
+            Self::RevokeDatabase { name, from } => {
+                format!("REVOKE ALL ON DATABASE {} FROM {}", identifier(name), grantee(from))
+            }
             other => other.role_text(),
         }
     }
@@ -232,21 +250,41 @@ impl Statement {
                 }
                 text
             }
-            Self::RoleLogin { name, login } => format!("ALTER ROLE {} {}", identifier(name), if *login { "LOGIN" } else { "NOLOGIN" }),
-            Self::RolePassword { name, verifier } => format!("ALTER ROLE {} PASSWORD {}", identifier(name), literal(verifier)),
-            Self::RolePlain { name } => format!("ALTER ROLE {} NOCREATEDB NOCREATEROLE CONNECTION LIMIT -1", identifier(name)),
-            Self::CommentRole { name, comment } => format!("COMMENT ON ROLE {} IS {}", identifier(name), literal(comment)),
+            Self::RoleLogin { name, login } => {
+                format!("ALTER ROLE {} {}", identifier(name), if *login { "LOGIN" } else { "NOLOGIN" })
+            }
+            Self::RolePassword { name, verifier } => {
+                format!("ALTER ROLE {} PASSWORD {}", identifier(name), literal(verifier))
+            }
+            Self::RolePlain { name } => {
+                format!("ALTER ROLE {} NOCREATEDB NOCREATEROLE CONNECTION LIMIT -1", identifier(name))
+            }
+            Self::CommentRole { name, comment } => {
+                format!("COMMENT ON ROLE {} IS {}", identifier(name), literal(comment))
+            }
             Self::GrantRole { role, to } => format!("GRANT {} TO {}", identifier(role), identifier(to)),
             Self::RevokeRole { role, from } => format!("REVOKE {} FROM {} CASCADE", identifier(role), identifier(from)),
-            Self::RoleSetting { name, key, value } => format!("ALTER ROLE {} SET {} = {}", identifier(name), identifier(key), literal(value)),
-            Self::ResetRole { name, database } if database.is_empty() => format!("ALTER ROLE {} RESET ALL", identifier(name)),
-            Self::ResetRole { name, database } => format!("ALTER ROLE {} IN DATABASE {} RESET ALL", identifier(name), identifier(database)),
+            Self::RoleSetting { name, key, value } => {
+                format!("ALTER ROLE {} SET {} = {}", identifier(name), identifier(key), literal(value))
+            }
+            Self::ResetRole { name, database } if database.is_empty() => {
+                format!("ALTER ROLE {} RESET ALL", identifier(name))
+            }
+            Self::ResetRole { name, database } => {
+                format!("ALTER ROLE {} IN DATABASE {} RESET ALL", identifier(name), identifier(database))
+            }
             Self::DropRole { name } => format!("DROP ROLE {}", identifier(name)),
             Self::EndSessions { name } => {
-                format!("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {}", literal(name))
+                format!(
+                    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {}",
+                    literal(name)
+                )
             }
             Self::EndSessionsOf { name } => {
-                format!("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = {}", literal(name))
+                format!(
+                    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = {}",
+                    literal(name)
+                )
             }
             other => unreachable!("{other:?} is about a database"),
         }
@@ -268,7 +306,10 @@ impl Batch {
     /// # Panics
     /// A statement that PostgreSQL refuses in a transaction is a mistake in the code that made the batch.
     pub fn transaction(statements: Vec<Statement>) -> Self {
-        assert!(!statements.iter().any(Statement::runs_alone), "a statement that runs alone in a transaction: {statements:?}");
+        assert!(
+            !statements.iter().any(Statement::runs_alone),
+            "a statement that runs alone in a transaction: {statements:?}"
+        );
         Self(statements)
     }
 
@@ -284,7 +325,11 @@ impl Batch {
 
     /// Its text without verifiers, for logs and errors.
     pub fn summary(&self) -> String {
-        self.0.iter().map(|statement| statement.text().split(" PASSWORD ").next().unwrap_or_default().to_owned()).collect::<Vec<_>>().join("; ")
+        self.0
+            .iter()
+            .map(|statement| statement.text().split(" PASSWORD ").next().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 }
 
@@ -314,7 +359,12 @@ mod tests {
 
     #[test]
     fn a_summary_holds_no_verifier() {
-        let batch = Batch::transaction(vec![Statement::CreateRole { name: "tenant_x_a".into(), login: true, verifier: Some("SCRAM-SECRET".into()), member_of: vec![] }]);
+        let batch = Batch::transaction(vec![Statement::CreateRole {
+            name: "tenant_x_a".into(),
+            login: true,
+            verifier: Some("SCRAM-SECRET".into()),
+            member_of: vec![],
+        }]);
         assert!(batch.text().contains("SCRAM-SECRET"));
         assert!(!batch.summary().contains("SCRAM-SECRET"));
     }

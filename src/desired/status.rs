@@ -26,9 +26,17 @@ pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<(Reason, String)
         });
         status.binding = Some(NameRef { name: names::binding(&facts.tenant.name_any()) });
     }
-    status.domains = facts.tenant.spec.domains.iter().map(|domain| DomainStatus { host: domain.host.clone(), verified: false }).collect();
-    let trouble = failure.map(|(reason, message)| Health::Progressing(reason, message)).or_else(|| outlook.trouble().cloned());
-    let complete = trouble.is_none() && outlook.effects.is_empty() && outlook.health.contains_key(&ConditionType::RouteReady);
+    status.domains = facts
+        .tenant
+        .spec
+        .domains
+        .iter()
+        .map(|domain| DomainStatus { host: domain.host.clone(), verified: false })
+        .collect();
+    let trouble =
+        failure.map(|(reason, message)| Health::Progressing(reason, message)).or_else(|| outlook.trouble().cloned());
+    let complete =
+        trouble.is_none() && outlook.effects.is_empty() && outlook.health.contains_key(&ConditionType::RouteReady);
     let mut writer = Writer { facts, before: std::mem::take(&mut status.conditions), conditions: Vec::new() };
     summary(&mut writer, trouble.as_ref(), complete);
     for &condition in ORDER {
@@ -49,18 +57,27 @@ fn summary(writer: &mut Writer<'_>, trouble: Option<&Health>, complete: bool) {
     };
     let stalled = matches!(trouble, Some(Health::Blocked(..)));
     writer.set(ConditionType::Ready, Some(complete), reason, &message);
-    writer.set(ConditionType::Reconciling, Some(!complete && !stalled), reason, if complete || stalled { "" } else { &message });
+    writer.set(
+        ConditionType::Reconciling,
+        Some(!complete && !stalled),
+        reason,
+        if complete || stalled { "" } else { &message },
+    );
     writer.set(ConditionType::Stalled, Some(stalled), reason, if stalled { &message } else { "" });
 }
 
 fn part(writer: &mut Writer<'_>, condition: ConditionType, health: Option<&Health>) {
     match health {
         None => writer.set(condition, None, Reason::Provisioning, "not reached yet"),
-        Some(Health::Ready(message)) if condition == ConditionType::DomainsVerified && !writer.facts.tenant.spec.domains.is_empty() => {
+        Some(Health::Ready(message))
+            if condition == ConditionType::DomainsVerified && !writer.facts.tenant.spec.domains.is_empty() =>
+        {
             writer.set(condition, Some(false), Reason::DomainUnverified, message);
         }
         Some(Health::Ready(message)) => writer.set(condition, Some(true), Reason::Active, message),
-        Some(Health::Progressing(reason, message) | Health::Blocked(reason, message)) => writer.set(condition, Some(false), *reason, message),
+        Some(Health::Progressing(reason, message) | Health::Blocked(reason, message)) => {
+            writer.set(condition, Some(false), *reason, message)
+        }
     }
 }
 
@@ -74,7 +91,12 @@ fn serving(writer: &mut Writer<'_>, complete: bool, trouble: Option<&Health>) {
             writer.set(ConditionType::Serving, Some(false), reason, &message);
         }
         _ if routed && writer.facts.routing.reach == Reach::NoReaders => {
-            writer.set(ConditionType::Serving, Some(false), Reason::NoReaders, "no app endpoint is ready, so that no customer is served: kubectl get pods -l app=maintenance-os");
+            writer.set(
+                ConditionType::Serving,
+                Some(false),
+                Reason::NoReaders,
+                "no app endpoint is ready, so that no customer is served: kubectl get pods -l app=maintenance-os",
+            );
         }
         _ if complete => {
             let reason = self::state(writer.facts).0;
@@ -87,7 +109,12 @@ fn serving(writer: &mut Writer<'_>, complete: bool, trouble: Option<&Health>) {
             };
             // What was served before goes on being served while something else is put right, except where data is gone.
             let served = routed && reason != Reason::DataMissing;
-            writer.set(ConditionType::Serving, Some(served), reason, if served { "the hosts answer as before" } else { "customers are not served yet" });
+            writer.set(
+                ConditionType::Serving,
+                Some(served),
+                reason,
+                if served { "the hosts answer as before" } else { "customers are not served yet" },
+            );
         }
     }
 }
@@ -96,8 +123,13 @@ fn state(facts: &Facts) -> (Reason, String) {
     let host = facts.routing.entry.as_ref().map(|entry| entry.primary_host.clone()).unwrap_or_default();
     match facts.tenant.spec.state {
         TenantState::Active => (Reason::Active, format!("{host} is served")),
-        TenantState::ReadOnly => (Reason::ReadOnly, format!("{host} is served, writes are refused: set spec.state to Active to allow them")),
-        TenantState::Suspended => (Reason::Suspended, format!("{host} answers with a neutral page: set spec.state to Active to serve it again")),
+        TenantState::ReadOnly => {
+            (Reason::ReadOnly, format!("{host} is served, writes are refused: set spec.state to Active to allow them"))
+        }
+        TenantState::Suspended => (
+            Reason::Suspended,
+            format!("{host} answers with a neutral page: set spec.state to Active to serve it again"),
+        ),
         TenantState::Hibernated => (Reason::Hibernated, format!("{host} is asleep")),
     }
 }
@@ -130,7 +162,8 @@ impl Writer<'_> {
             status: status.to_owned(),
             reason: reason.as_str().to_owned(),
             message: message.to_owned(),
-            last_transition_time: before.map_or_else(|| Time(self.facts.now), |before| before.last_transition_time.clone()),
+            last_transition_time: before
+                .map_or_else(|| Time(self.facts.now), |before| before.last_transition_time.clone()),
             observed_generation: self.facts.tenant.metadata.generation,
         });
     }

@@ -25,12 +25,17 @@ const QUARANTINE_SECONDS: i64 = 7 * 24 * 3600;
 pub fn plan(facts: &Facts) -> Outlook {
     let row = match &facts.ledger {
         Seen::Unreachable(why) => {
-            return hold(Reason::DatabaseUnreachable, format!("the delete waits for the central database, which does not answer: {why}"));
+            return hold(
+                Reason::DatabaseUnreachable,
+                format!("the delete waits for the central database, which does not answer: {why}"),
+            );
         }
         Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { uuid })) => {
             return hold(
                 Reason::LedgerLost,
-                format!("the ledger has no row for {uuid}, so that nothing can be released safely: restore the central database, or remove the finalizer by hand; the data stays on its server"),
+                format!(
+                    "the ledger has no row for {uuid}, so that nothing can be released safely: restore the central database, or remove the finalizer by hand; the data stays on its server"
+                ),
             );
         }
         // It never got anything: nothing to undo.
@@ -81,7 +86,10 @@ fn delete(facts: &Facts, row: &LedgerRow) -> Outlook {
     let catalogue = match &facts.catalogue {
         Seen::Known(catalogue) => catalogue,
         Seen::Unreachable(why) => {
-            return hold(Reason::DeletionBlocked, format!("the delete waits for server {server}, which does not answer; the data is untouched: {why}"));
+            return hold(
+                Reason::DeletionBlocked,
+                format!("the delete waits for server {server}, which does not answer; the data is untouched: {why}"),
+            );
         }
     };
     if row.state != LedgerState::Quarantined {
@@ -93,7 +101,10 @@ fn delete(facts: &Facts, row: &LedgerRow) -> Outlook {
         if mark.as_ref().is_none_or(|mark| mark.uuid != row.uuid || Some(mark.object_uid) != row.object_uid) {
             return hold(
                 Reason::DeletionBlocked,
-                format!("database {} does not carry this Tenant's mark and is not touched: set spec.deletionPolicy to Retain to let the Tenant go", names::database(row.uuid)),
+                format!(
+                    "database {} does not carry this Tenant's mark and is not touched: set spec.deletionPolicy to Retain to let the Tenant go",
+                    names::database(row.uuid)
+                ),
             );
         }
         if let Some(effect) = note(row, catalogue) {
@@ -116,7 +127,9 @@ fn note(row: &LedgerRow, catalogue: &super::catalogue::Catalogue) -> Option<Effe
 
 fn quarantine_seconds(facts: &Facts) -> i64 {
     let text = facts.tenant.spec.quarantine.as_deref();
-    text.and_then(|text| parse_duration(text).ok()).and_then(|duration| i64::try_from(duration.as_secs()).ok()).unwrap_or(QUARANTINE_SECONDS)
+    text.and_then(|text| parse_duration(text).ok())
+        .and_then(|duration| i64::try_from(duration.as_secs()).ok())
+        .unwrap_or(QUARANTINE_SECONDS)
 }
 
 fn confirmed(facts: &Facts) -> bool {

@@ -32,7 +32,8 @@ impl Outlook {
     /// The first part that is not as it should be.
     pub fn trouble(&self) -> Option<&Health> {
         // A part that needs somebody is what the reader has to know first; the order of the parts decides the rest.
-        let unready = || ORDER.iter().filter_map(|condition| self.health.get(condition)).filter(|health| !health.is_ready());
+        let unready =
+            || ORDER.iter().filter_map(|condition| self.health.get(condition)).filter(|health| !health.is_ready());
         unready().find(|health| matches!(health, Health::Blocked(..))).or_else(|| unready().next())
     }
 }
@@ -76,7 +77,10 @@ fn parts(facts: &Facts, row: &LedgerRow, outlook: &mut Outlook) {
         return;
     };
     let Some(plan) = &facts.plan else {
-        let message = format!("{}; customers are served as before", registration::plan_not_found(&facts.tenant.spec.plan_ref.name));
+        let message = format!(
+            "{}; customers are served as before",
+            registration::plan_not_found(&facts.tenant.spec.plan_ref.name)
+        );
         outlook.take(ConditionType::DatabaseReady, PartPlan::blocked(Reason::PlanNotFound, message));
         return;
     };
@@ -119,12 +123,22 @@ fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, 
     }
     let binding = credentials::plan(facts, &access);
     let route = routing::plan(facts, &route);
-    let merged = if binding.health.is_ready() || matches!(route.health, Health::Blocked(..)) { route.health.clone() } else { binding.health.clone() };
+    let merged = if binding.health.is_ready() || matches!(route.health, Health::Blocked(..)) {
+        route.health.clone()
+    } else {
+        binding.health.clone()
+    };
     let effects = binding.effects.into_iter().chain(route.effects).collect();
     outlook.take(ConditionType::RouteReady, PartPlan { effects, health: merged });
 }
 
-fn database(facts: &Facts, row: &LedgerRow, server: &ServerFacts, wanted: &super::database::Wanted, outlook: &mut Outlook) -> bool {
+fn database(
+    facts: &Facts,
+    row: &LedgerRow,
+    server: &ServerFacts,
+    wanted: &super::database::Wanted,
+    outlook: &mut Outlook,
+) -> bool {
     let plan = provisioning::plan(facts, row, server, wanted);
     let made = outlook.take(ConditionType::DatabaseReady, plan);
     if made {

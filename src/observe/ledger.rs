@@ -71,7 +71,9 @@ impl Ledger {
 
     /// Rows whose data lies on a server: kept and quarantined data counts, since it can come back at any time.
     pub fn tenants_on(&self, server: &str) -> usize {
-        let holds = |row: &&TenantRow| row.server.as_deref() == Some(server) && row.ledger_state != central::LedgerState::Dropped;
+        let holds = |row: &&TenantRow| {
+            row.server.as_deref() == Some(server) && row.ledger_state != central::LedgerState::Dropped
+        };
         self.lock().rows.values().filter(holds).count()
     }
 
@@ -86,12 +88,15 @@ impl Ledger {
             let current = state.generations.get(&uid) == tenant.metadata.generation.as_ref();
             return Seen::Known(LedgerFact::Row(fact(row, current)));
         }
-        let known = tenant.status.as_ref().and_then(|status| status.uuid.as_deref()).and_then(|uuid| uuid.parse::<Uuid>().ok());
+        let known =
+            tenant.status.as_ref().and_then(|status| status.uuid.as_deref()).and_then(|uuid| uuid.parse::<Uuid>().ok());
         let Some(uuid) = known else { return Seen::Known(LedgerFact::Unregistered) };
         match state.rows.get(&uuid) {
             None => Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { uuid })),
             // The quarantine has begun and its statements may not all have been run.
-            Some(row) if is_being_quarantined(tenant, row) => Seen::Known(LedgerFact::Row(LedgerRow { object_uid: Some(uid), ..fact(row, true) })),
+            Some(row) if is_being_quarantined(tenant, row) => {
+                Seen::Known(LedgerFact::Row(LedgerRow { object_uid: Some(uid), ..fact(row, true) }))
+            }
             Some(_) => Seen::Known(LedgerFact::Unregistered),
         }
     }

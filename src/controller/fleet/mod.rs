@@ -86,17 +86,22 @@ impl Fleet {
     /// Puts the tenant's pooler entry in (Some) or takes it out (None).
     pub fn set_pooler(&self, tenant: ObjectRef<Tenant>, server: &str, uuid: Uuid, entry: Option<PoolerEntry>) {
         let name = pooler_slice(server, slice_of(uuid));
-        self.change(name, || Slice::pooler_slice(server), |entries| entries.set_pooler(uuid, entry), Some((uuid, tenant)));
-    }
-
-    /// The settings of a server's pooler as they are published.
-    pub fn settings(&self, server: &str) -> Option<PoolerSettings> {
-        self.lock().slices.get(&pooler_settings(server)).and_then(Slice::settings)
+        self.change(
+            name,
+            || Slice::pooler_slice(server),
+            |entries| entries.set_pooler(uuid, entry),
+            Some((uuid, tenant)),
+        );
     }
 
     /// Publishes the settings of a server's pooler; nothing happens when they are the same.
     pub fn set_settings(&self, server: &str, settings: PoolerSettings) {
-        self.change(pooler_settings(server), || Slice::settings_slice(server), |entries| entries.set_settings(settings), None);
+        self.change(
+            pooler_settings(server),
+            || Slice::settings_slice(server),
+            |entries| entries.set_settings(settings),
+            None,
+        );
     }
 
     /// The uuids that have an entry anywhere.
@@ -107,7 +112,13 @@ impl Fleet {
         uuids
     }
 
-    fn change(&self, name: String, new: impl FnOnce() -> Slice, change: impl FnOnce(&mut Entries) -> bool, who: Option<(Uuid, ObjectRef<Tenant>)>) {
+    fn change(
+        &self,
+        name: String,
+        new: impl FnOnce() -> Slice,
+        change: impl FnOnce(&mut Entries) -> bool,
+        who: Option<(Uuid, ObjectRef<Tenant>)>,
+    ) {
         let mut state = self.lock();
         let slice = state.slices.entry(name.clone()).or_insert_with(new);
         if !change(&mut slice.entries) {
@@ -126,7 +137,12 @@ impl Fleet {
     /// Wakes the tenants whose changes are served everywhere now.
     fn wake_served(&self) {
         let mut state = self.lock();
-        let served: Vec<_> = state.pending.iter().filter(|((slice, _), pending)| state.is_served(slice, pending.generation, &self.app_service)).map(|(key, _)| key.clone()).collect();
+        let served: Vec<_> = state
+            .pending
+            .iter()
+            .filter(|((slice, _), pending)| state.is_served(slice, pending.generation, &self.app_service))
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in served {
             if let Some(pending) = state.pending.remove(&key) {
                 // A closed channel: the operator is stopping.
@@ -154,13 +170,24 @@ impl State {
         if endpoints.is_none_or(BTreeMap::is_empty) {
             return Reach::NoReaders;
         }
-        let mut behind: Vec<_> = endpoints.into_iter().flatten().filter(|(_, endpoint)| !endpoint.serves(slice, generation)).map(|(name, _)| name.clone()).collect();
+        let mut behind: Vec<_> = endpoints
+            .into_iter()
+            .flatten()
+            .filter(|(_, endpoint)| !endpoint.serves(slice, generation))
+            .map(|(name, _)| name.clone())
+            .collect();
         behind.truncate(3);
         if behind.is_empty() { Reach::All } else { Reach::Behind { readers: behind, waited } }
     }
 
     fn is_served(&self, slice: &str, generation: u64, app_service: &str) -> bool {
-        let service = self.slices.get(slice).and_then(|slice| slice.server.as_deref()).map_or_else(|| app_service.to_owned(), names::pooler);
-        self.readers.get(&service).is_some_and(|endpoints| !endpoints.is_empty() && endpoints.values().all(|endpoint| endpoint.serves(slice, generation)))
+        let service = self
+            .slices
+            .get(slice)
+            .and_then(|slice| slice.server.as_deref())
+            .map_or_else(|| app_service.to_owned(), names::pooler);
+        self.readers.get(&service).is_some_and(|endpoints| {
+            !endpoints.is_empty() && endpoints.values().all(|endpoint| endpoint.serves(slice, generation))
+        })
     }
 }

@@ -34,7 +34,12 @@ pub struct Endpoint {
 impl Endpoint {
     /// Whether it serves this generation of a slice, or a later one.
     pub fn serves(&self, slice: &str, generation: u64) -> bool {
-        generation == 0 || self.acknowledged.as_ref().and_then(|acknowledged| acknowledged.slices.get(slice)).is_some_and(|served| *served >= generation)
+        generation == 0
+            || self
+                .acknowledged
+                .as_ref()
+                .and_then(|acknowledged| acknowledged.slices.get(slice))
+                .is_some_and(|served| *served >= generation)
     }
 }
 
@@ -47,7 +52,11 @@ impl Drop for Endpoint {
 impl Fleet {
     /// Follows the endpoints until `stop`.
     pub async fn listen(self: Arc<Self>, client: Client, namespace: String, stop: CancellationToken) {
-        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().expect("a client without TLS can always be made");
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .no_proxy()
+            .build()
+            .expect("a client without TLS can always be made");
         let api: Api<EndpointSlice> = Api::namespaced(client, &namespace);
         let (store, writer) = reflector::store();
         let events = reflector(writer, watcher(api, watcher::Config::default())).default_backoff().touched_objects();
@@ -71,7 +80,14 @@ impl Fleet {
     fn follow(self: &Arc<Self>, http: &reqwest::Client, targets: &HashMap<String, BTreeMap<String, String>>) {
         let mut state = self.lock();
         let served = |state: &super::State| -> Vec<String> {
-            state.readers.iter().filter(|(_, endpoints)| !endpoints.is_empty()).map(|(service, _)| service.clone()).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+            state
+                .readers
+                .iter()
+                .filter(|(_, endpoints)| !endpoints.is_empty())
+                .map(|(service, _)| service.clone())
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect()
         };
         let before = served(&state);
         for (service, endpoints) in &mut state.readers {
@@ -81,7 +97,12 @@ impl Fleet {
             for (name, address) in endpoints {
                 let known = state.readers.entry(service.clone()).or_default();
                 if !known.contains_key(name) {
-                    let poll = tokio::spawn(Arc::clone(self).poll(http.clone(), service.clone(), name.clone(), address.clone()));
+                    let poll = tokio::spawn(Arc::clone(self).poll(
+                        http.clone(),
+                        service.clone(),
+                        name.clone(),
+                        address.clone(),
+                    ));
                     known.insert(name.clone(), Endpoint { acknowledged: None, poll: poll.abort_handle() });
                 }
             }
@@ -98,14 +119,25 @@ impl Fleet {
         let mut version = None;
         loop {
             let query = version.map_or_else(String::new, |version: u64| format!("?version={version}"));
-            let answer = async { http.get(format!("http://{address}/acks{query}")).send().await?.error_for_status()?.json::<Acknowledgement>().await };
+            let answer = async {
+                http.get(format!("http://{address}/acks{query}"))
+                    .send()
+                    .await?
+                    .error_for_status()?
+                    .json::<Acknowledgement>()
+                    .await
+            };
             match answer.await {
                 Ok(acknowledgement) => {
                     version = Some(acknowledgement.version);
                     self.acknowledge(&service, &name, Some(acknowledgement));
                 }
                 Err(error) => {
-                    tracing::debug!(endpoint = name, error = chain(&error), "an endpoint does not acknowledge, trying again");
+                    tracing::debug!(
+                        endpoint = name,
+                        error = chain(&error),
+                        "an endpoint does not acknowledge, trying again"
+                    );
                     version = None;
                     self.acknowledge(&service, &name, None);
                     tokio::time::sleep(RETRY).await;
@@ -129,12 +161,14 @@ fn targets(slices: &[Arc<EndpointSlice>]) -> HashMap<String, BTreeMap<String, St
     let mut targets: HashMap<String, BTreeMap<String, String>> = HashMap::new();
     for slice in slices {
         let Some(service) = slice.labels().get(SERVICE) else { continue };
-        let port = slice.ports.iter().flatten().find(|port| port.name.as_deref() == Some(PORT)).and_then(|port| port.port);
+        let port =
+            slice.ports.iter().flatten().find(|port| port.name.as_deref() == Some(PORT)).and_then(|port| port.port);
         let Some(port) = port else { continue };
         for endpoint in slice.endpoints.iter().flatten() {
             let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
             let Some(address) = endpoint.addresses.first().filter(|_| ready) else { continue };
-            let name = endpoint.target_ref.as_ref().and_then(|target| target.name.clone()).unwrap_or_else(|| address.clone());
+            let name =
+                endpoint.target_ref.as_ref().and_then(|target| target.name.clone()).unwrap_or_else(|| address.clone());
             targets.entry(service.clone()).or_default().insert(name, format!("{address}:{port}"));
         }
     }

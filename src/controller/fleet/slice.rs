@@ -46,7 +46,14 @@ pub enum Entries {
 
 impl Slice {
     fn new(entries: Entries, server: Option<&str>) -> Self {
-        Self { entries, server: server.map(str::to_owned), generation: 0, loaded: 0, resource_version: None, dirty: false }
+        Self {
+            entries,
+            server: server.map(str::to_owned),
+            generation: 0,
+            loaded: 0,
+            resource_version: None,
+            dirty: false,
+        }
     }
 
     /// An empty routing slice.
@@ -71,16 +78,26 @@ impl Slice {
     pub fn read(secret: &Secret) -> Result<Self, String> {
         let name = secret.name_any();
         let server = secret.labels().get(LABEL_SERVER).map(String::as_str);
-        let content = secret.data.as_ref().and_then(|data| data.get(SLICE_KEY)).ok_or_else(|| format!("Secret {name} has no key {SLICE_KEY}"))?;
+        let content = secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(SLICE_KEY))
+            .ok_or_else(|| format!("Secret {name} has no key {SLICE_KEY}"))?;
         let decode = |error: serde_json::Error| format!("Secret {name} does not decode: {error}");
         let (entries, generation) = match secret.labels().get(LABEL_SLICE).map(String::as_str) {
             Some(ROUTING) => {
                 let document: RoutingSlice = serde_json::from_slice(&content.0).map_err(decode)?;
-                (Entries::Routing(document.tenants.into_iter().map(|entry| (entry.uuid, entry)).collect()), document.generation)
+                (
+                    Entries::Routing(document.tenants.into_iter().map(|entry| (entry.uuid, entry)).collect()),
+                    document.generation,
+                )
             }
             Some(POOLER) => {
                 let document: PoolerSlice = serde_json::from_slice(&content.0).map_err(decode)?;
-                (Entries::Pooler(document.entries.into_iter().map(|entry| (entry.uuid, entry)).collect()), document.generation)
+                (
+                    Entries::Pooler(document.entries.into_iter().map(|entry| (entry.uuid, entry)).collect()),
+                    document.generation,
+                )
             }
             Some(SETTINGS) => {
                 let document: PoolerSettings = serde_json::from_slice(&content.0).map_err(decode)?;
@@ -89,16 +106,36 @@ impl Slice {
             }
             other => return Err(format!("Secret {name} is labelled as a slice of kind {other:?}")),
         };
-        Ok(Self { generation, loaded: generation, resource_version: secret.metadata.resource_version.clone(), ..Self::new(entries, server) })
+        Ok(Self {
+            generation,
+            loaded: generation,
+            resource_version: secret.metadata.resource_version.clone(),
+            ..Self::new(entries, server)
+        })
     }
 
     /// The document.
     pub fn document(&self, epoch: u64) -> String {
         let generation = self.generation;
         let text = match &self.entries {
-            Entries::Routing(entries) => serde_json::to_string(&RoutingSlice { schema: SCHEMA, generation, epoch, tenants: entries.values().cloned().collect() }),
-            Entries::Pooler(entries) => serde_json::to_string(&PoolerSlice { schema: SCHEMA, generation, epoch, entries: entries.values().cloned().collect() }),
-            Entries::Settings(settings) => serde_json::to_string(&settings.as_ref().map(|settings| PoolerSettings { schema: SCHEMA, generation, epoch, ..(**settings).clone() })),
+            Entries::Routing(entries) => serde_json::to_string(&RoutingSlice {
+                schema: SCHEMA,
+                generation,
+                epoch,
+                tenants: entries.values().cloned().collect(),
+            }),
+            Entries::Pooler(entries) => serde_json::to_string(&PoolerSlice {
+                schema: SCHEMA,
+                generation,
+                epoch,
+                entries: entries.values().cloned().collect(),
+            }),
+            Entries::Settings(settings) => serde_json::to_string(&settings.as_ref().map(|settings| PoolerSettings {
+                schema: SCHEMA,
+                generation,
+                epoch,
+                ..(**settings).clone()
+            })),
         };
         text.expect("slices hold only what JSON can say")
     }
@@ -120,11 +157,6 @@ impl Slice {
     /// The tenant's pooler entry.
     pub fn pooler(&self, uuid: Uuid) -> Option<&PoolerEntry> {
         if let Entries::Pooler(entries) = &self.entries { entries.get(&uuid) } else { None }
-    }
-
-    /// The settings.
-    pub fn settings(&self) -> Option<PoolerSettings> {
-        if let Entries::Settings(settings) = &self.entries { settings.as_deref().cloned() } else { None }
     }
 
     /// Tenants that have an entry.
@@ -153,7 +185,15 @@ impl Entries {
     /// Whether this changed anything; numbers of writes do not count.
     pub fn set_settings(&mut self, settings: PoolerSettings) -> bool {
         let Self::Settings(before) = self else { return false };
-        let same = before.as_ref().is_some_and(|before| **before == PoolerSettings { schema: before.schema, generation: before.generation, epoch: before.epoch, ..settings.clone() });
+        let same = before.as_ref().is_some_and(|before| {
+            **before
+                == PoolerSettings {
+                    schema: before.schema,
+                    generation: before.generation,
+                    epoch: before.epoch,
+                    ..settings.clone()
+                }
+        });
         if !same {
             *before = Some(Box::new(settings));
         }

@@ -10,8 +10,8 @@ use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
-use super::slice::Slice;
 use super::Fleet;
+use super::slice::Slice;
 use crate::api::slices::SLICE_KEY;
 use crate::api::{LABEL_SERVER, LABEL_SLICE, MANAGED_BY};
 use crate::apply::ApplyError;
@@ -30,7 +30,10 @@ impl Fleet {
     /// The API server did not answer, or a slice cannot be read.
     pub async fn load(&self, client: &Client, namespace: &str) -> anyhow::Result<()> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let found = secrets.list(&ListParams::default().labels(LABEL_SLICE)).await.map_err(|source| ApplyError::kubernetes("list the slices", source))?;
+        let found = secrets
+            .list(&ListParams::default().labels(LABEL_SLICE))
+            .await
+            .map_err(|source| ApplyError::kubernetes("list the slices", source))?;
         let mut slices = std::collections::BTreeMap::new();
         for secret in found {
             slices.insert(secret.name_any(), Slice::read(&secret).map_err(anyhow::Error::msg)?);
@@ -48,8 +51,11 @@ impl Fleet {
                 () = stop.cancelled() => return,
             }
             tokio::time::sleep(DEBOUNCE).await;
-            let dirty: Vec<_> = self.lock().slices.iter().filter(|(_, slice)| slice.dirty).map(|(name, _)| name.clone()).collect();
-            let writes = futures::stream::iter(dirty).map(|name| self.write_one(&secrets, name, epoch)).buffer_unordered(WRITES_AT_A_TIME);
+            let dirty: Vec<_> =
+                self.lock().slices.iter().filter(|(_, slice)| slice.dirty).map(|(name, _)| name.clone()).collect();
+            let writes = futures::stream::iter(dirty)
+                .map(|name| self.write_one(&secrets, name, epoch))
+                .buffer_unordered(WRITES_AT_A_TIME);
             let failed = writes.filter(|done| std::future::ready(!done)).count().await;
             if failed > 0 {
                 tokio::time::sleep(RETRY).await;
@@ -85,7 +91,10 @@ impl Fleet {
         let slice = state.slices.get_mut(name).filter(|slice| slice.dirty)?;
         slice.generation += 1;
         slice.dirty = false;
-        let mut secret = Secret { data: Some([(SLICE_KEY.to_owned(), ByteString(slice.document(epoch).into_bytes()))].into()), ..Secret::default() };
+        let mut secret = Secret {
+            data: Some([(SLICE_KEY.to_owned(), ByteString(slice.document(epoch).into_bytes()))].into()),
+            ..Secret::default()
+        };
         secret.metadata.name = Some(name.to_owned());
         secret.metadata.resource_version.clone_from(&slice.resource_version);
         let labels = secret.labels_mut();
@@ -122,12 +131,23 @@ impl Fleet {
     /// The API server did not answer.
     pub async fn verify(&self, client: &Client, namespace: &str) -> Result<(), ApplyError> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let versions: Vec<_> = self.lock().slices.iter().filter(|(_, slice)| !slice.dirty).map(|(name, slice)| (name.clone(), slice.resource_version.clone())).collect();
-        let found = secrets.list_metadata(&ListParams::default().labels(LABEL_SLICE)).await.map_err(|source| ApplyError::kubernetes("list the slices", source))?;
-        let stored: std::collections::HashMap<_, _> = found.into_iter().map(|secret| (secret.name_any(), secret.metadata.resource_version)).collect();
+        let versions: Vec<_> = self
+            .lock()
+            .slices
+            .iter()
+            .filter(|(_, slice)| !slice.dirty)
+            .map(|(name, slice)| (name.clone(), slice.resource_version.clone()))
+            .collect();
+        let found = secrets
+            .list_metadata(&ListParams::default().labels(LABEL_SLICE))
+            .await
+            .map_err(|source| ApplyError::kubernetes("list the slices", source))?;
+        let stored: std::collections::HashMap<_, _> =
+            found.into_iter().map(|secret| (secret.name_any(), secret.metadata.resource_version)).collect();
         for (name, before) in versions {
             // Written meanwhile: what was listed says nothing.
-            let unchanged = self.lock().slices.get(&name).is_some_and(|slice| !slice.dirty && slice.resource_version == before);
+            let unchanged =
+                self.lock().slices.get(&name).is_some_and(|slice| !slice.dirty && slice.resource_version == before);
             if unchanged && stored.get(&name) != Some(&before) {
                 tracing::warn!(slice = name, "a slice was changed or deleted by somebody else and is written again");
                 self.recover(&secrets, &name).await;

@@ -22,7 +22,10 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The app's migrations.
 pub fn migrations() -> Vec<Migration<'static>> {
-    crate::app::migrations().iter().map(|migration| Migration { version: migration.version, name: migration.name, sql: migration.sql }).collect()
+    crate::app::migrations()
+        .iter()
+        .map(|migration| Migration { version: migration.version, name: migration.name, sql: migration.sql })
+        .collect()
 }
 
 /// Builds the template of the current schema if it is not there. `password`: the migrator's.
@@ -39,7 +42,9 @@ pub async fn build_template(server: &Server, password: &str) -> anyhow::Result<(
             server.run(&batch, None).await?;
         }
         let work = fill_template(server, password, &migrations);
-        tokio::time::timeout(MIGRATION_TIMEOUT, work).await.with_context(|| format!("migrating the template on {}: it takes too long", server.name))??;
+        tokio::time::timeout(MIGRATION_TIMEOUT, work)
+            .await
+            .with_context(|| format!("migrating the template on {}: it takes too long", server.name))??;
         server.run(&server::finish_template(&schema), None).await?;
     }
     server.set_schema(Some(schema));
@@ -49,15 +54,23 @@ pub async fn build_template(server: &Server, password: &str) -> anyhow::Result<(
 async fn fill_template(server: &Server, password: &str, migrations: &[Migration<'_>]) -> anyhow::Result<()> {
     let connection = &server.connection;
     let doing = |what: &str| format!("{what} the template on server {}", server.name);
-    let mut provisioner = connection.options(names::TEMPLATE_BUILD, &connection.username, &connection.password).connect().await.with_context(|| doing("entering"))?;
+    let mut provisioner = connection
+        .options(names::TEMPLATE_BUILD, &connection.username, &connection.password)
+        .connect()
+        .await
+        .with_context(|| doing("entering"))?;
     execute(&mut provisioner, server::prepare_template()).await.with_context(|| doing("preparing"))?;
     provisioner.close().await.with_context(|| doing("leaving"))?;
     // Tables are made where the search path begins; the provisioner's is pinned elsewhere.
-    let options = connection.options(names::TEMPLATE_BUILD, names::MIGRATOR, password).options([("search_path", "public,pg_temp")]);
+    let options = connection
+        .options(names::TEMPLATE_BUILD, names::MIGRATOR, password)
+        .options([("search_path", "public,pg_temp")]);
     let mut migrator = options.connect().await.with_context(|| doing("entering as the migrator"))?;
     execute(&mut migrator, server::grant_defaults()).await.with_context(|| doing("granting in"))?;
     for migration in migrations {
-        execute(&mut migrator, server::migrate(migration)).await.with_context(|| format!("applying migration {}_{}", migration.version, migration.name))?;
+        execute(&mut migrator, server::migrate(migration))
+            .await
+            .with_context(|| format!("applying migration {}_{}", migration.version, migration.name))?;
     }
     migrator.close().await.with_context(|| doing("leaving"))
 }
@@ -71,7 +84,10 @@ async fn execute(connection: &mut PgConnection, text: String) -> Result<(), sqlx
 /// # Errors
 /// The server refused it or did not answer.
 pub async fn clone_one(server: &Server) -> Result<(), ApplyError> {
-    let schema = server.facts(0).schema.ok_or_else(|| ApplyError::Stale(format!("the template on {} is not there any more", server.name)))?;
+    let schema = server
+        .facts(0)
+        .schema
+        .ok_or_else(|| ApplyError::Stale(format!("the template on {} is not there any more", server.name)))?;
     let id = format!("{:08x}", rand::rng().next_u32());
     for batch in server::clone_template(&schema, &id) {
         server.run(&batch, None).await?;
@@ -100,11 +116,18 @@ async fn refill_one(server: &Server, stop: &CancellationToken) {
     }
     let wanted = usize::try_from(facts.spec.warm_pool.size).unwrap_or_default();
     let missing = wanted.saturating_sub(server.warm());
-    let clones = futures::stream::iter(0..missing).take_until(stop.cancelled()).map(|_| clone_one(server)).buffer_unordered(CLONES_AT_A_TIME);
+    let clones = futures::stream::iter(0..missing)
+        .take_until(stop.cancelled())
+        .map(|_| clone_one(server))
+        .buffer_unordered(CLONES_AT_A_TIME);
     let mut clones = std::pin::pin!(clones);
     while let Some(result) = clones.next().await {
         if let Err(error) = result {
-            tracing::warn!(server = server.name, error = chain(&error), "could not fill the warm pool, trying again later");
+            tracing::warn!(
+                server = server.name,
+                error = chain(&error),
+                "could not fill the warm pool, trying again later"
+            );
             return;
         }
     }

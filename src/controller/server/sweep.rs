@@ -29,7 +29,11 @@ pub async fn sweep(context: &Arc<Context>, server: &Server) {
         }
     }
     if let Err(error) = drop_due(context, server).await {
-        tracing::warn!(server = server.name, error = format!("{error:#}"), "could not drop what is due, trying again later");
+        tracing::warn!(
+            server = server.name,
+            error = format!("{error:#}"),
+            "could not drop what is due, trying again later"
+        );
     }
 }
 

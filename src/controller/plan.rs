@@ -1,0 +1,73 @@
+//! The status of the Plans: how many Tenants have each, written when that has changed for a while.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use crate::api::plan::PlanStatus;
+use crate::api::{GROUP, Plan, VERSION};
+use crate::central::PlanRow;
+use crate::error::chain;
+
+/// Field manager of the plan controller.
+const MANAGER: &str = "maintenance-os-plan";
+/// A burst of Tenants is one write a Plan.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Counts until `stop`.
+pub async fn count(context: Arc<Context>, stop: CancellationToken) {
+    let mut written: HashMap<String, PlanStatus> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+        let mut counts: HashMap<String, i32> = HashMap::new();
+        for tenant in context.tenants.state() {
+            *counts.entry(tenant.spec.plan_ref.name.clone()).or_default() += 1;
+        }
+        for plan in context.plans.state() {
+            let name = plan.name_any();
+            let before = written.get(&name).cloned().or_else(|| plan.status.clone()).unwrap_or_default();
+            let mut status = PlanStatus {
+                observed_generation: plan.metadata.generation,
+                tenants: Some(counts.get(&name).copied().unwrap_or_default()),
+                ..before.clone()
+            };
+            if status == before {
+                continue;
+            }
+            match context.central.upsert_plan(&PlanRow::of(&name, &plan.spec)).await {
+                Ok(id) => status.id = Some(id),
+                Err(error) => tracing::warn!(
+                    plan = name,
+                    error = chain(&error),
+                    "could not write a Plan into the central database"
+                ),
+            }
+            match write(&context.client, &name, &status).await {
+                Ok(()) => drop(written.insert(name, status)),
+                Err(error) => {
+                    tracing::warn!(plan = name, error = chain(&error), "could not write the status of a Plan")
+                }
+            }
+        }
+    }
+}
+
+async fn write(client: &Client, name: &str, status: &PlanStatus) -> Result<(), kube::Error> {
+    let patch = json!({ "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Plan", "metadata": { "name": name }, "status": status });
+    match Api::<Plan>::all(client.clone())
+        .patch_status(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch))
+        .await
+    {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}

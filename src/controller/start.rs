@@ -1,0 +1,79 @@
+//! What has to be known before the first Tenant is visited: an operator that begins with half a view would write
+//! conditions that are not true, and could take what it has not seen yet for absent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::future::join_all;
+use kube::Api;
+use kube::api::ListParams;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::server;
+use crate::api::DatabaseServer;
+use crate::error::chain;
+
+const RETRY: Duration = Duration::from_secs(1);
+/// Servers that do not answer within this time are visited again by their own loop.
+const FIRST_VISITS: Duration = Duration::from_secs(15);
+/// Readers answer within milliseconds; one that does not is waited for by the tenants that need it.
+const FIRST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(2);
+
+/// Reads the caches, the ledger and the slices.
+///
+/// # Errors
+/// A slice that cannot be read; everything else is tried again until `stop`.
+pub async fn wait(context: &Arc<Context>, stop: &CancellationToken) -> anyhow::Result<()> {
+    tokio::select! {
+        result = read(context) => result,
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+async fn read(context: &Arc<Context>) -> anyhow::Result<()> {
+    context.tenants.wait_until_ready().await.context("reading the Tenants")?;
+    context.plans.wait_until_ready().await.context("reading the Plans")?;
+    for (namespace, store) in &context.bindings {
+        store.wait_until_ready().await.with_context(|| format!("reading the binding Secrets of {namespace}"))?;
+    }
+    loop {
+        match prepare_central(context).await {
+            Ok(()) => break,
+            Err(error) => tracing::warn!(error = chain(&error), "the central database is not there yet, trying again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    context.fleet.load(&context.client, &context.settings.namespace).await
+}
+
+async fn prepare_central(context: &Arc<Context>) -> Result<(), crate::central::CentralError> {
+    context.central.migrate().await?;
+    context.ledger.refresh(&context.central).await
+}
+
+/// Visits every server once and hears every reader once, within bounds.
+pub async fn first_visits(context: &Arc<Context>, stop: &CancellationToken) {
+    let visits = async {
+        let servers = Api::<DatabaseServer>::all(context.client.clone()).list(&ListParams::default()).await;
+        match servers {
+            Ok(servers) => drop(
+                join_all(
+                    servers.items.into_iter().map(|object| server::reconcile(Arc::new(object), Arc::clone(context))),
+                )
+                .await,
+            ),
+            Err(error) => tracing::warn!(error = chain(&error), "could not list the DatabaseServers"),
+        }
+    };
+    let heard = async {
+        while !context.fleet.heard() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        _ = async { tokio::join!(tokio::time::timeout(FIRST_VISITS, visits), tokio::time::timeout(FIRST_ACKNOWLEDGEMENTS, heard)) } => {}
+        () = stop.cancelled() => {}
+    }
+}
