@@ -2,6 +2,7 @@
 # Stops what up.sh started, unmounts what it mounted, removes its network and its state. Binaries and image layers stay.
 source "$(dirname "$0")/lib.sh"
 need_root
+lock cluster
 [ -d "$cluster" ] || [ -e "/run/netns/$namespace" ] || exit 0
 
 socket=$cluster/containerd.sock

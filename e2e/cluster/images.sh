@@ -6,6 +6,7 @@
 # The base (rootfs.sh) is one layer, kept in $MOS_CACHE/images/blobs and imported once.
 source "$(dirname "$0")/lib.sh"
 need_root
+lock images
 
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=${STORAGE_DRIVER:-overlay}
 buildah() { command buildah --root "$images/storage" --runroot "$images/run" "$@"; }

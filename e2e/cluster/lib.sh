@@ -56,6 +56,15 @@ stop_by_pidfile() {
 	rm -f "$file"
 }
 
+# lock NAME: until this script ends, no other run of it (or of one with the same lock) goes on. Scripts that it calls share it.
+# What stays running must close descriptor 9, or it would keep the lock.
+lock() {
+	case " ${MOS_LOCKS:-} " in *" $1 "*) return ;; esac
+	exec 9> "$cache/.$1.lock"
+	flock --timeout 600 9 || die "another run has held $cache/.$1.lock for ten minutes"
+	export MOS_LOCKS="${MOS_LOCKS:-} $1"
+}
+
 # certificate DIR NAME SUBJECT SUBJECTALTNAME: signed by DIR/ca.crt.
 certificate() {
 	openssl req -newkey rsa:2048 -nodes -keyout "$1/$2.key" -out "$1/$2.csr" -subj "$3" 2> /dev/null

@@ -21,7 +21,7 @@ start() {
 	running && return
 	need_root
 	"$here/rootfs.sh"
-	rm -rf "$dir/data"
+	rm -rf "$dir/data" "$dir/socket"
 	mkdir -p "$dir"/{data,socket,tls}
 	[ -f "$dir/tls/server.crt" ] || {
 		authority "$dir/tls" "$name test CA"
@@ -57,7 +57,7 @@ start() {
 		as_postgres "$1" "$2" "$3/initdb" -D /mnt/data --no-sync --no-instructions --encoding=UTF8 --locale=C.UTF-8
 		cat "$1/postgresql.conf" >> "$1/data/postgresql.conf"
 		as_postgres "$1" "$2" "$3/pg_ctl" -D /mnt/data -w -t 30 -l /mnt/data/log start' \
-		bash "$dir" "$rootfs" "$programs" > "$logs/$name.log" 2>&1 < /dev/null ||
+		bash "$dir" "$rootfs" "$programs" > "$logs/$name.log" 2>&1 < /dev/null 9>&- ||
 		{ tail -n 20 "$logs/$name.log" "$dir/data/log" >&2; die "PostgreSQL did not start, see $logs/$name.log"; }
 	running || die "PostgreSQL started, but $pidfile names no such process"
 	sql -q -v ON_ERROR_STOP=1 -f - <<< "ALTER ROLE postgres PASSWORD '$(secret postgres)'" > /dev/null
@@ -83,6 +83,7 @@ stop() {
 	rm -rf "$dir/data" "$dir/socket" "$dir/pid"
 }
 
+lock "$name"
 case ${1:-} in
 	start) start && say "PostgreSQL on 127.0.0.1:$port; for the tests: source $dir/env" ;;
 	stop) stop ;;

@@ -8,6 +8,8 @@ version=1   # raise it to have every machine make a new one
 if [ "${1:-}" = --path ]; then echo "$rootfs"; exit; fi
 if [ "$(cat "$rootfs/.maintenance-os" 2> /dev/null)" = "$version" ]; then exit 0; fi
 need_root
+lock rootfs
+if [ "$(cat "$rootfs/.maintenance-os" 2> /dev/null)" = "$version" ]; then exit 0; fi
 
 new=$cache/rootfs.new
 rm -rf "$new"

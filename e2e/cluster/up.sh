@@ -3,6 +3,7 @@
 # clears away what is left of one that is not.
 source "$(dirname "$0")/lib.sh"
 need_root
+lock cluster
 export KUBECONFIG=$cluster/admin.kubeconfig
 
 components=(etcd kube-apiserver kube-controller-manager kube-scheduler containerd kubelet kube-proxy)
@@ -18,7 +19,7 @@ start() {
 	local name=$1
 	shift
 	[ -x "$bin/$name" ] || die "no $bin/$name: run $here/build.sh"
-	setsid nsenter --net="/run/netns/$namespace" "$bin/$name" "$@" > "$cluster/log/$name.log" 2>&1 < /dev/null &
+	setsid nsenter --net="/run/netns/$namespace" "$bin/$name" "$@" > "$cluster/log/$name.log" 2>&1 < /dev/null 9>&- &
 	echo $! > "$cluster/pid/$name"
 }
 # ready NAME SECONDS COMMAND…: waits, and shows the component's log when it does not come.
