@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection};
 use tokio::sync::RwLock;
 use uuid::Uuid;
 
 use crate::api::DatabaseServer;
 use crate::api::server::{DatabaseServerSpec, SslMode};
+use crate::apply::gate::Gate;
 use crate::apply::{self, ApplyError};
 use crate::desired::catalogue::Catalogue;
 use crate::desired::facts::{PoolerAddress, Seen, ServerFacts};
-use crate::desired::names;
 use crate::desired::sql::Batch;
+use crate::desired::{self, names};
 use crate::error::chain;
 use crate::observe::inventory::{self, Inventory};
 
@@ -39,15 +41,27 @@ impl Servers {
     }
 
     /// The server of an object; a new one when it is not known or its connection has changed.
-    pub fn put(&self, object: &DatabaseServer, name: &str, connection: Connection) -> Arc<Server> {
-        let mut servers = self.lock();
-        if let Some(known) = servers.get(name).filter(|known| known.connection == connection) {
+    ///
+    /// A new one is fenced first: whoever led before this process can do nothing on it any more.
+    ///
+    /// # Errors
+    /// The server did not answer.
+    pub async fn put(
+        &self,
+        object: &DatabaseServer,
+        name: &str,
+        connection: Connection,
+        epoch: u64,
+        gate: &Gate,
+    ) -> Result<Arc<Server>, sqlx::Error> {
+        if let Some(known) = self.get(name).filter(|known| known.connection == connection) {
             known.lock().spec = object.spec.clone();
-            return Arc::clone(known);
+            return Ok(known);
         }
-        let server = Arc::new(Server::new(name, object.spec.clone(), connection));
-        servers.insert(name.to_owned(), Arc::clone(&server));
-        server
+        let epoch = fence(&connection, epoch).await?;
+        let server = Arc::new(Server::new(name, object.spec.clone(), connection, epoch, gate.clone()));
+        self.lock().insert(name.to_owned(), Arc::clone(&server));
+        Ok(server)
     }
 
     /// Forgets the servers whose objects are gone.
@@ -57,6 +71,34 @@ impl Servers {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Server>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a server over for this term of leadership. The term that is written is higher than any before it, also when the
+/// Lease was deleted and counts anew.
+async fn fence(connection: &Connection, epoch: u64) -> Result<i64, sqlx::Error> {
+    let work = async {
+        let mut session = connection.options("postgres", &connection.username, &connection.password).connect().await?;
+        for text in desired::server::fence() {
+            session.execute(sqlx::raw_sql(AssertSqlSafe(text))).await?;
+        }
+        let before: i64 = sqlx::query_scalar(desired::server::FENCE_EPOCH).fetch_one(&mut session).await?;
+        let epoch = i64::try_from(epoch).unwrap_or(i64::MAX - 1).max(before + 1);
+        session.execute(sqlx::raw_sql(AssertSqlSafe(desired::server::set_fence(epoch)))).await?;
+        session.close().await?;
+        Ok(epoch)
+    };
+    tokio::time::timeout(Duration::from_secs(15), work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// What every connection does first: it waits while another leader takes over, and is refused when one has.
+async fn join_fence(session: &mut PgConnection, epoch: i64) -> Result<(), sqlx::Error> {
+    session.execute(sqlx::raw_sql(AssertSqlSafe(desired::server::join_fence()))).await?;
+    let now: i64 = sqlx::query_scalar(desired::server::FENCE_EPOCH).fetch_one(session).await?;
+    if now == epoch {
+        Ok(())
+    } else {
+        Err(sqlx::Error::Protocol(format!("another operator has taken the server over (term {now}, ours is {epoch})")))
     }
 }
 
@@ -108,6 +150,8 @@ pub struct Server {
     pub connection: Connection,
     /// The provisioner in `postgres`.
     pub pool: PgPool,
+    /// What every write passes.
+    writes: Gate,
     /// Held shared while statements run and exclusively while the inventory is read, so that an inventory can never miss
     /// what a statement did just before.
     gate: RwLock<()>,
@@ -131,12 +175,13 @@ struct State {
 }
 
 impl Server {
-    fn new(name: &str, spec: DatabaseServerSpec, connection: Connection) -> Self {
+    fn new(name: &str, spec: DatabaseServerSpec, connection: Connection, epoch: i64, gate: Gate) -> Self {
         let options = connection.options("postgres", &connection.username, &connection.password);
         let pool = PgPoolOptions::new()
             .max_connections(POOL_SIZE)
             .acquire_timeout(Duration::from_secs(5))
             .idle_timeout(Duration::from_secs(300))
+            .after_connect(move |session, _| Box::pin(async move { join_fence(session, epoch).await }))
             .connect_lazy_with(options);
         let state = State {
             spec,
@@ -148,7 +193,7 @@ impl Server {
             reserved: HashMap::new(),
             doubtful: HashSet::new(),
         };
-        Self { name: name.to_owned(), connection, pool, gate: RwLock::new(()), state: Mutex::new(state) }
+        Self { name: name.to_owned(), connection, pool, writes: gate, gate: RwLock::new(()), state: Mutex::new(state) }
     }
 
     /// Its spec.
@@ -300,7 +345,7 @@ impl Server {
     /// The server refused it or did not answer.
     pub async fn run(&self, batch: &Batch, tenant: Option<Uuid>) -> Result<(), ApplyError> {
         let _shared = self.gate.read().await;
-        let result = apply::sql::run(&self.pool, &self.name, batch).await;
+        let result = self.writes.pass(&batch.summary(), apply::sql::run(&self.pool, &self.name, batch)).await;
         let mut state = self.lock();
         match &result {
             Ok(()) => {

@@ -69,6 +69,33 @@ pub fn roles(catalogue: &Catalogue, migrator: &str, backup: &str) -> Option<Batc
     (!statements.is_empty()).then(|| Batch::transaction(statements))
 }
 
+/// Advisory lock that every connection of the operator holds shared, and a new leader exclusively while it takes over.
+const FENCE: i64 = 0x6d6f_735f_6665_6e63;
+
+/// What a new leader runs first on a server, in order, on a connection of its own: ends the sessions that an earlier one
+/// may still have, and keeps new ones of it waiting.
+pub fn fence() -> [String; 2] {
+    [
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()".into(),
+        format!("SELECT pg_catalog.pg_advisory_lock({FENCE})"),
+    ]
+}
+
+/// Reads the term that holds the server: a setting of the provisioner's own role, which outlives every session.
+pub const FENCE_EPOCH: &str = "SELECT coalesce(max(split_part(s, '=', 2)::bigint), 0) FROM pg_catalog.pg_db_role_setting p
+  CROSS JOIN LATERAL pg_catalog.unnest(p.setconfig) s
+  WHERE p.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user) AND p.setdatabase = 0 AND s LIKE 'maintenance\\_os.epoch=%'";
+
+/// Sets the term that holds the server.
+pub fn set_fence(epoch: i64) -> String {
+    format!("ALTER ROLE CURRENT_USER SET maintenance_os.epoch = '{epoch}'")
+}
+
+/// What every connection of the operator runs first; it waits while a new leader takes over.
+pub fn join_fence() -> String {
+    format!("SELECT pg_catalog.pg_advisory_lock_shared({FENCE})")
+}
+
 /// Name of the schema that the migrations make: `<highest version>_<checksum of all>`.
 pub fn schema(migrations: &[Migration<'_>]) -> String {
     let mut digest = Sha256::new();
@@ -152,23 +179,26 @@ pub fn finish_template(schema: &str) -> Batch {
     ])
 }
 
-/// One more warm database.
-pub fn clone_template(schema: &str, id: &str) -> [Batch; 2] {
-    let name = names::warm(schema, id);
+/// One more warm database. It has another name until it is closed to PUBLIC (grants on databases are not cloned), so that
+/// no claim can meet it half made.
+pub fn clone_template(schema: &str, process: &str, id: &str) -> [Batch; 2] {
+    let (cloning, warm) = (names::cloning(process, id), names::warm(schema, id));
     [
-        Batch::alone(Statement::CreateDatabase { name: name.clone(), template: names::template(schema) }),
-        // Grants on databases are not cloned.
-        Batch::transaction(vec![Statement::RevokeDatabase { name, from: String::new() }]),
+        Batch::alone(Statement::CreateDatabase { name: cloning.clone(), template: names::template(schema) }),
+        Batch::transaction(vec![
+            Statement::RevokeDatabase { name: cloning.clone(), from: String::new() },
+            Statement::RenameDatabase { from: cloning, to: warm },
+        ]),
     ]
 }
 
-/// Warm databases of schemas that no new tenant gets any more.
-pub fn outdated_warm(catalogue: &Catalogue, schema: &str) -> Vec<Batch> {
+/// Clones that an operator which has ended left half made, and warm databases of schemas that no new tenant gets any more.
+pub fn outdated(catalogue: &Catalogue, schema: &str, process: &str) -> Vec<Batch> {
+    let is_outdated = |name: &str| {
+        (names::is_warm(name) && !names::is_warm_of(name, schema)) || names::is_abandoned_clone(name, process)
+    };
     let outdated = catalogue.databases.iter().filter(|(name, database)| {
-        names::is_warm(name)
-            && !names::is_warm_of(name, schema)
-            && database.owner == names::PROVISIONER
-            && !database.allow_connections
+        is_outdated(name) && database.owner == names::PROVISIONER && !database.allow_connections
     });
     outdated.map(|(name, _)| Batch::alone(Statement::DropDatabase { name: name.clone() })).collect()
 }
