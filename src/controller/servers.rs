@@ -19,6 +19,7 @@ use crate::desired::sql::Batch;
 use crate::desired::{self, names};
 use crate::error::chain;
 use crate::observe::inventory::{self, Inventory};
+use crate::observe::ledger::Ledger;
 
 /// Connections to one server at a time; clones and claims wait for one another beyond that.
 const POOL_SIZE: u32 = 8;
@@ -27,6 +28,8 @@ const POOL_SIZE: u32 = 8;
 #[derive(Default)]
 pub struct Servers {
     servers: Mutex<BTreeMap<String, Arc<Server>>>,
+    /// Objects whose server was never reached, and why.
+    unreached: Mutex<BTreeMap<String, (DatabaseServerSpec, String)>>,
 }
 
 impl Servers {
@@ -38,6 +41,37 @@ impl Servers {
     /// Every server.
     pub fn all(&self) -> Vec<Arc<Server>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Every server as far as tenants are concerned, also those that were never reached.
+    pub fn facts(&self, ledger: &Ledger) -> Vec<ServerFacts> {
+        let unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut facts: Vec<_> = self.all().iter().map(|server| server.facts(ledger.tenants_on(&server.name))).collect();
+        let known: HashSet<_> = facts.iter().map(|server| server.name.clone()).collect();
+        facts.extend(unreached.into_iter().filter(|(name, _)| !known.contains(name)).map(|(name, (spec, why))| {
+            ServerFacts {
+                tenants: ledger.tenants_on(&name),
+                name,
+                spec,
+                open: Err(why),
+                schema: None,
+                pooler: PoolerAddress::default(),
+            }
+        }));
+        facts
+    }
+
+    /// Notes an object whose server cannot be reached.
+    pub fn note_unreached(&self, name: &str, spec: &DatabaseServerSpec, why: &str) {
+        self.unreached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), (spec.clone(), why.to_owned()));
+    }
+
+    /// Why a server that has no connection cannot be reached; None: there is no such object.
+    pub fn unreached(&self, name: &str) -> Option<String> {
+        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(|(_, why)| why.clone())
     }
 
     /// The server of an object; a new one when it is not known or its connection has changed.
@@ -67,6 +101,7 @@ impl Servers {
     /// Forgets the servers whose objects are gone.
     pub fn keep_only(&self, names: &HashSet<String>) {
         self.lock().retain(|name, _| names.contains(name));
+        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(name));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Server>>> {
@@ -82,19 +117,24 @@ async fn fence(connection: &Connection, epoch: u64) -> Result<i64, sqlx::Error> 
         for text in desired::server::fence() {
             session.execute(sqlx::raw_sql(AssertSqlSafe(text))).await?;
         }
-        let before: i64 = sqlx::query_scalar(desired::server::FENCE_EPOCH).fetch_one(&mut session).await?;
+        let before = stored_epoch(&mut session).await?;
+        let catalogue = inventory::all(&mut session).await?.catalogue;
         let epoch = i64::try_from(epoch).unwrap_or(i64::MAX - 1).max(before + 1);
-        session.execute(sqlx::raw_sql(AssertSqlSafe(desired::server::set_fence(epoch)))).await?;
+        session.execute(sqlx::raw_sql(AssertSqlSafe(desired::server::set_fence(epoch, &catalogue).text()))).await?;
         session.close().await?;
         Ok(epoch)
     };
     tokio::time::timeout(Duration::from_secs(15), work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
+async fn stored_epoch(session: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(AssertSqlSafe(desired::server::fence_epoch())).fetch_one(session).await
+}
+
 /// What every connection does first: it waits while another leader takes over, and is refused when one has.
 async fn join_fence(session: &mut PgConnection, epoch: i64) -> Result<(), sqlx::Error> {
     session.execute(sqlx::raw_sql(AssertSqlSafe(desired::server::join_fence()))).await?;
-    let now: i64 = sqlx::query_scalar(desired::server::FENCE_EPOCH).fetch_one(session).await?;
+    let now = stored_epoch(session).await?;
     if now == epoch {
         Ok(())
     } else {

@@ -125,10 +125,11 @@ impl Visit<'_> {
         let reserve = matches!(&ledger, Seen::Known(LedgerFact::Row(row)) if may_make_database(row))
             && self.tenant.metadata.deletion_timestamp.is_none();
         let known = server.as_deref().and_then(|server| context.servers.get(server));
+        let unreached = server.as_deref().and_then(|server| context.servers.unreached(server));
         let (catalogue, warm) = match (uuid, known) {
             (Some(uuid), Some(known)) => known.view(uuid, reserve).await,
             (Some(_), None) if server.is_some() => {
-                (Seen::Unreachable("there is no such DatabaseServer, or it was not asked yet".into()), None)
+                (Seen::Unreachable(unreached.unwrap_or_else(|| "there is no such DatabaseServer".into())), None)
             }
             _ => (Seen::Known(crate::desired::catalogue::Catalogue::default()), None),
         };
@@ -146,12 +147,7 @@ impl Visit<'_> {
             base_domain: context.settings.base_domain.clone(),
             namespace_served: context.settings.tenant_namespaces.contains(&namespace),
             plan: context.plans.get(&ObjectRef::new(&tenant.spec.plan_ref.name)).map(|plan| plan.spec.clone()),
-            servers: context
-                .servers
-                .all()
-                .iter()
-                .map(|server| server.facts(context.ledger.tenants_on(&server.name)))
-                .collect(),
+            servers: context.servers.facts(&context.ledger),
             credential: uuid.map_or_else(Credential::default, |uuid| context.memory.credential(uuid, password)),
             binding: self.binding(&namespace),
             ledger,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::catalogue::Catalogue;
 use super::scram;
-use super::sql::{Batch, Statement, identifier};
+use super::sql::{Batch, Statement, identifier, literal};
 use super::{database, names};
 
 /// One step of the app's schema.
@@ -81,14 +81,24 @@ pub fn fence() -> [String; 2] {
     ]
 }
 
-/// Reads the term that holds the server: a setting of the provisioner's own role, which outlives every session.
-pub const FENCE_EPOCH: &str = "SELECT coalesce(max(split_part(s, '=', 2)::bigint), 0) FROM pg_catalog.pg_db_role_setting p
-  CROSS JOIN LATERAL pg_catalog.unnest(p.setconfig) s
-  WHERE p.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user) AND p.setdatabase = 0 AND s LIKE 'maintenance\\_os.epoch=%'";
+/// Reads the term that holds the server (0: none yet): a note on a role, which outlives every session and which nobody
+/// but the provisioner and administrators can write. A setting of the provisioner's own would need a superuser.
+pub fn fence_epoch() -> String {
+    format!(
+        "SELECT coalesce(max(substring(pg_catalog.shobj_description(oid, 'pg_authid') FROM '^maintenance-os/1 epoch=([0-9]+)$')::bigint), 0) FROM pg_catalog.pg_roles WHERE rolname = {}",
+        literal(names::TENANTS_ROLE)
+    )
+}
 
-/// Sets the term that holds the server.
-pub fn set_fence(epoch: i64) -> String {
-    format!("ALTER ROLE CURRENT_USER SET maintenance_os.epoch = '{epoch}'")
+/// Sets the term that holds the server; the first one makes the role that it is noted on.
+pub fn set_fence(epoch: i64, catalogue: &Catalogue) -> Batch {
+    let name = names::TENANTS_ROLE.to_owned();
+    let mut statements = Vec::new();
+    if !catalogue.roles.contains_key(&name) {
+        statements.push(Statement::CreateRole { name: name.clone(), login: false, verifier: None, member_of: vec![] });
+    }
+    statements.push(Statement::CommentRole { name, comment: format!("maintenance-os/1 epoch={epoch}") });
+    Batch::transaction(statements)
 }
 
 /// What every connection of the operator runs first; it waits while a new leader takes over.
@@ -163,7 +173,7 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {a
 
 /// One migration with its record, as one transaction.
 pub fn migrate(migration: &Migration<'_>) -> String {
-    let record = [migration.version, migration.name, &checksum(migration)].map(super::sql::literal).join(", ");
+    let record = [migration.version, migration.name, &checksum(migration)].map(literal).join(", ");
     format!(
         "{};\nINSERT INTO public.maintenance_os_migrations (version, name, checksum) VALUES ({record})",
         migration.sql.trim_end().trim_end_matches(';')

@@ -78,14 +78,17 @@ pub async fn reconcile(object: Arc<DatabaseServer>, context: Arc<Context>) -> Re
             }
         }
     };
-    if let (Some(server), Some(trouble)) = (&server, &trouble) {
+    if let Some(trouble) = &trouble {
         tracing::warn!(
             server = name,
             reason = trouble.reason.as_str(),
             message = trouble.message,
             "a database server is not as it should be, trying again"
         );
-        server.set_closed(Some(trouble.message.clone()));
+        match &server {
+            Some(server) => server.set_closed(Some(trouble.message.clone())),
+            None => context.servers.note_unreached(&name, &object.spec, &trouble.message),
+        }
     }
     if let Err(error) = status::write(&context, &object, server.as_deref(), trouble.as_ref()).await {
         tracing::warn!(server = name, error = chain(&error), "could not write the status of a DatabaseServer");
