@@ -344,10 +344,10 @@ impl Server {
             return (Seen::Known(catalogue), None);
         }
         let warm = state.reserve(uuid);
-        if let Some((name, seen)) = warm.as_ref().and_then(|name| Some((name, state.seen.as_ref()?))) {
-            if let Some(database) = seen.catalogue.databases.get(name) {
-                catalogue.databases.insert(name.clone(), database.clone());
-            }
+        if let Some((name, seen)) = warm.as_ref().and_then(|name| Some((name, state.seen.as_ref()?)))
+            && let Some(database) = seen.catalogue.databases.get(name)
+        {
+            catalogue.databases.insert(name.clone(), database.clone());
         }
         (Seen::Known(catalogue), warm)
     }
@@ -369,10 +369,10 @@ impl Server {
             seen.catalogue.roles.extend(part.roles);
         }
         // A warm database that was reserved may have been renamed: it is not offered again before the next inventory.
-        if let Some(name) = state.reserved.remove(&uuid) {
-            if let Some(seen) = &mut state.seen {
-                seen.catalogue.databases.remove(&name);
-            }
+        if let Some(name) = state.reserved.remove(&uuid)
+            && let Some(seen) = &mut state.seen
+        {
+            seen.catalogue.databases.remove(&name);
         }
         state.doubtful.remove(&uuid);
         Ok(())

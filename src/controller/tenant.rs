@@ -330,11 +330,12 @@ impl Visit<'_> {
             return;
         }
         let is_ready = ready.status == "True";
-        if is_ready && self::ready(before).is_none_or(|before| before.reason == Reason::Provisioning.as_str()) {
-            if let Some(created) = self.tenant.creation_timestamp() {
-                let age = Timestamp::now().duration_since(created.0);
-                self.context.metrics.provisioning.observe(age.as_secs_f64().max(0.0));
-            }
+        if is_ready
+            && self::ready(before).is_none_or(|before| before.reason == Reason::Provisioning.as_str())
+            && let Some(created) = self.tenant.creation_timestamp()
+        {
+            let age = Timestamp::now().duration_since(created.0);
+            self.context.metrics.provisioning.observe(age.as_secs_f64().max(0.0));
         }
         let progressing = ready.reason == Reason::Provisioning.as_str();
         let event = Event {

@@ -256,7 +256,7 @@ fn repair_logins(wanted: &Wanted, catalogue: &Catalogue, statements: &mut Vec<St
         statements.push(Statement::CommentRole { name: active.clone(), comment: note });
     }
     // A new login may log in already when it is made.
-    if before.map_or(true, |role| role.login) != wanted.login {
+    if before.is_none_or(|role| role.login) != wanted.login {
         statements.push(Statement::RoleLogin { name: active.clone(), login: wanted.login });
         if !wanted.login {
             statements.push(Statement::EndSessionsOf { name: active.clone() });
