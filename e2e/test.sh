@@ -31,8 +31,11 @@ lint() {
 code() {
 	install_nextest
 	"$here/packages.sh"
+	"$here/build.sh"
 	"$here/postgres-local.sh" start
+	"$here/apiserver-local.sh" start
 	source "$cache/postgres-local/env"
+	source "$cache/apiserver-local/env"
 	PATH=$cache/tools/bin:$PATH cargo nextest run --locked --package maintenance-os "$@"
 }
 
