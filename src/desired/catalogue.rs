@@ -53,6 +53,12 @@ pub struct Role {
     /// Memberships it may pass on to others (`WITH ADMIN OPTION`).
     #[serde(default)]
     pub admin_of: BTreeSet<String>,
+    /// Memberships that somebody else granted and that we therefore cannot revoke (PostgreSQL ≥ 16).
+    #[serde(default)]
+    pub granted_by_others: BTreeSet<String>,
+    /// Something in a database belongs to it or is granted to it, so that it cannot be dropped.
+    #[serde(default)]
+    pub holds: bool,
     /// `ALTER ROLE … [IN DATABASE …] SET`: (database or "", name) to value.
     #[serde(default)]
     pub settings: Vec<RoleSetting>,
@@ -137,6 +143,8 @@ impl Catalogue {
                 self.roles.remove(name);
                 for role in self.roles.values_mut() {
                     role.member_of.remove(name);
+                    role.admin_of.remove(name);
+                    role.granted_by_others.remove(name);
                 }
             }
             Statement::EndSessions { .. } | Statement::EndSessionsOf { .. } => {}
@@ -174,6 +182,8 @@ impl Catalogue {
                 }
                 Statement::CommentRole { comment, .. } => role.comment = Some(comment.clone()),
                 Statement::GrantRole { role: granted, .. } => drop(role.member_of.insert(granted.clone())),
+                // What somebody else granted stays, and PostgreSQL only warns.
+                Statement::RevokeRole { role: revoked, .. } if role.granted_by_others.contains(revoked) => {}
                 Statement::RevokeRole { role: revoked, .. } => {
                     role.member_of.remove(revoked);
                     role.admin_of.remove(revoked);
