@@ -5,7 +5,9 @@
 //! | module | what |
 //! |---|---|
 //! | [`api`] | what users write: CRD types, conditions and reasons, the documents in the slices |
+//! | [`lease`] | one operator at a time |
 //! | [`settings`] | every flag and variable, parsed once |
+//! | [`metrics`] | the operator's own figures |
 //! | [`telemetry`], [`http`] | logs, signals; the small servers for health, metrics and acknowledgements |
 //! | [`slices`] | reads slices from the cluster or a directory, and acknowledges them |
 //! | [`desired`] | what should exist: pure |
@@ -28,6 +30,8 @@ pub mod desired;
 pub mod error;
 pub mod generate;
 pub mod http;
+pub mod lease;
+pub mod metrics;
 pub mod observe;
 pub mod pooler;
 pub mod settings;

@@ -70,14 +70,23 @@ async fn what_a_form_got_wrong_is_said_on_the_same_page_and_nothing_is_stored() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_plans_limit_holds_even_for_requests_at_the_same_time() {
-    with_tenants(1, async |_, mut tenants| {
+    with_tenants(1, async |server, mut tenants| {
         tenants[0].plan.limits.assets = Some(3);
         let app = App::serving(&tenants, pool()).await;
+        let name = &tenants[0].database.name;
+        // Nobody can insert until all that may run at the same time have counted, or wait for their turn to count.
+        let mut closed = server.hold(name, "LOCK TABLE assets IN SHARE MODE").await;
         let adding = (0..12).map(|number| {
             let (app, tenants) = (&app, &tenants);
             async move { app.add_by_json(&tenants[0], &format!("Pump {number}")).await.status }
         });
-        let statuses = futures::future::join_all(adding).await;
+        let waiting =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'");
+        let open = async {
+            eventually("six requests wait", async || server.number("postgres", &waiting).await == 6).await;
+            closed.execute("COMMIT").await.unwrap();
+        };
+        let (statuses, ()) = futures::join!(futures::future::join_all(adding), open);
         assert_eq!(statuses.iter().filter(|status| **status == StatusCode::CREATED).count(), 3, "{statuses:?}");
         let refused = app.add_by_json(&tenants[0], "One more").await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN);
@@ -217,7 +226,9 @@ async fn the_servers_own_rules_keep_a_login_out_of_another_tenants_database() {
 #[tokio::test]
 async fn a_change_of_routing_applies_without_a_restart() {
     with_tenants(2, async |server, tenants| {
-        let mut app = App::serving(&tenants[..1], pool()).await;
+        // Nothing is closed here merely because it was idle.
+        let settings = PoolSettings { idle: Duration::from_hours(1), ..pool() };
+        let mut app = App::serving(&tenants[..1], settings).await;
         let (mut acme, newcomer) = (tenants[0].clone(), tenants[1].clone());
         assert_eq!(app.get(&newcomer, "/").await.status, StatusCode::NOT_FOUND);
         app.add_by_json(&acme, "Pump").await;

@@ -94,9 +94,11 @@ case ${1:-} in
 	postgres)
 		[ "$(chroot "$rootfs" id -u postgres):$(chroot "$rootfs" id -g postgres)" = 101:103 ] ||
 			die "the user postgres of $rootfs has other numbers than e2e/cluster/postgres/Dockerfile says"
-		present localhost/postgres:17 || {
+		wanted=$(hash_of "$here"/postgres/* "$rootfs/.maintenance-os")
+		[ "$(cat "$cluster/postgres-image" 2> /dev/null)" = "$wanted" ] || {
 			buildah bud -q --layers --build-arg BASE_IMAGE="$(base_image)" -t localhost/postgres:17 "$here/postgres" > /dev/null
 			import localhost/postgres:17
+			echo "$wanted" > "$cluster/postgres-image"
 		}
 		;;
 	app) app "${2:?usage: images.sh app BINARY}" ;;

@@ -61,6 +61,7 @@ stop_by_pidfile() {
 lock() {
 	case " ${MOS_LOCKS:-} " in *" $1 "*) return ;; esac
 	exec 9> "$cache/.$1.lock"
+	flock --nonblock 9 || say "waiting for another run to end ($1)"
 	flock --timeout 600 9 || die "another run has held $cache/.$1.lock for ten minutes"
 	export MOS_LOCKS="${MOS_LOCKS:-} $1"
 }

@@ -13,6 +13,7 @@ elsewhere='The same runs in any cluster that KUBECONFIG names, by Helm: see READ
 [ "$(id -u)" = 0 ] || die "the demo makes a cluster of its own and needs root for it (network namespaces, mounts). $elsewhere"
 grep -qsE '^ID(_LIKE)?=.*debian' /etc/os-release || die "the demo's own cluster is tried on Debian only. $elsewhere"
 
+lock demo
 number=0
 # step TEXT COMMAND…: one line with the time it took; on failure the end of its output and where the rest is.
 step() {
@@ -95,12 +96,12 @@ $(kubectl get tenants -n customers)
 
 Next:
   export KUBECONFIG=$KUBECONFIG PATH=$bin:\$PATH
-  kubectl apply -f - <<YAML
+  echo '
   apiVersion: tenancy.maintenance-os.com/v1alpha1
   kind: Tenant
   metadata: { name: wonka, namespace: customers }
   spec: { displayName: "Wonka Mixing Works", planRef: { name: pro } }
-  YAML
+  ' | kubectl apply -f -
   kubectl get tenants -n customers -o wide --watch     # then: curl -H 'Host: wonka.$domain' $entry/
   kubectl delete tenant wonka -n customers             # its data is kept: adopt it with spec.uuid
 

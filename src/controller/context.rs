@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::core::PartialObjectMeta;
+use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use rand::RngCore;
 use tokio::sync::{Notify, mpsc};
@@ -17,8 +18,10 @@ use super::fleet::{Fleet, Wake};
 use super::servers::Servers;
 use crate::api::tenant::TenantStatus;
 use crate::api::{Plan, Tenant};
+use crate::apply::gate::Gate;
 use crate::central::Central;
 use crate::desired::scram::{self, Credential};
+use crate::metrics::Metrics;
 use crate::observe::ledger::Ledger;
 use crate::settings::OperatorSettings;
 
@@ -48,6 +51,12 @@ pub struct Context {
     pub refill: Notify,
     /// The term of leadership.
     pub epoch: AtomicU64,
+    /// What every write passes.
+    pub gate: Gate,
+    /// Tells people what happened.
+    pub events: Recorder,
+    /// Counts what happens.
+    pub metrics: Metrics,
     /// What is remembered of each Tenant between two visits.
     pub memory: Memory,
 }
@@ -75,7 +84,7 @@ pub struct Written {
 #[derive(Default)]
 pub struct Memory {
     minted: Mutex<HashMap<Uuid, Credential>>,
-    statuses: Mutex<HashMap<Uuid, TenantStatus>>,
+    statuses: Mutex<HashMap<Uuid, (TenantStatus, Instant)>>,
     bindings: Mutex<HashMap<Uuid, Written>>,
 }
 
@@ -108,12 +117,18 @@ impl Memory {
 
     /// The status that was written last for an object; newer than what the watch shows for a moment.
     pub fn status(&self, object: Uuid) -> Option<TenantStatus> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&object).cloned()
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&object).map(|(status, _)| status.clone())
+    }
+
+    /// Whether a status was written for an object within this time.
+    pub fn wrote_status_within(&self, object: Uuid, time: Duration) -> bool {
+        let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        statuses.get(&object).is_some_and(|(_, at)| at.elapsed() < time)
     }
 
     /// Notes the status that was written.
     pub fn set_status(&self, object: Uuid, status: TenantStatus) {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(object, status);
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(object, (status, Instant::now()));
     }
 
     /// The binding Secret as we wrote it last.

@@ -19,6 +19,7 @@ use anyhow::Context as _;
 use futures::StreamExt;
 use kube::api::ListParams;
 use kube::runtime::controller::{Config, Controller};
+use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::{reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::{Notify, mpsc};
@@ -26,9 +27,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{DatabaseServer, Tenant};
+use crate::apply::gate::Gate;
 use crate::central::Central;
 use crate::error::chain;
 use crate::http;
+use crate::lease::Leadership;
+use crate::metrics::Metrics;
 use crate::observe::ledger::Ledger;
 use crate::settings::OperatorSettings;
 
@@ -39,6 +43,8 @@ use servers::Servers;
 /// Tenants visited at a time. A visit mostly waits for PostgreSQL and the API server.
 const TENANTS_AT_A_TIME: u16 = 32;
 const SERVERS_AT_A_TIME: u16 = 8;
+/// Name of the Lease in the operator's namespace.
+const LEASE: &str = "maintenance-os-operator";
 
 /// Runs the operator until `stop`.
 ///
@@ -51,10 +57,12 @@ pub async fn run(settings: Box<OperatorSettings>, stop: CancellationToken) -> an
     let health = http::health(move || {
         if probe.load(Ordering::Acquire) { Ok(()) } else { Err("the cluster and the ledger are being read".into()) }
     });
+    let (metrics, registry) = Metrics::new();
     tasks.spawn(http::serve(settings.health_addr, health, stop.clone()));
+    tasks.spawn(http::serve(settings.metrics_addr, http::metrics(registry), stop.clone()));
     let client = Client::try_default().await.context("reading the cluster's address and credentials")?;
     tokio::select! {
-        result = operate(*settings, client, ready, stop.clone()) => result,
+        result = operate(*settings, client, ready, Gate::default(), metrics, stop.clone()) => result,
         Some(ended) = tasks.join_next() => ended.context("a server of the operator panicked")?,
     }
 }
@@ -67,13 +75,15 @@ pub async fn operate(
     settings: OperatorSettings,
     client: Client,
     ready: Arc<AtomicBool>,
+    gate: Gate,
+    metrics: Metrics,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let central = Central::connect(&settings.central_url, settings.central_ca.as_deref())
         .await
         .context("reading the central database's settings")?;
     let (wake, woken) = mpsc::unbounded_channel();
-    let fleet = Arc::new(Fleet::new(settings.app_service.clone(), wake.clone()));
+    let fleet = Arc::new(Fleet::new(settings.app_service.clone(), wake.clone(), gate.clone()));
     let (tenants, tenant_events) = watch::tenants(&client);
     let (plans, plan_events) = watch::plans(&client);
     let bindings: Vec<_> = settings
@@ -93,7 +103,13 @@ pub async fn operate(
         bindings: binding_stores,
         wake,
         refill: Notify::new(),
-        epoch: AtomicU64::new(1),
+        epoch: AtomicU64::new(0),
+        gate,
+        events: Recorder::new(
+            client.clone(),
+            Reporter { controller: "maintenance-os".into(), instance: Some(settings.identity.clone()) },
+        ),
+        metrics,
         memory: Memory::default(),
         settings,
     });
@@ -104,7 +120,38 @@ pub async fn operate(
     }
     let (tenant_stream, seen_tenants) = watch::share(tenant_events);
     tasks.spawn(seen_tenants);
-    start::wait(&context, &stop).await?;
+    start::caches(&context).await?;
+    // A standby is as ready as it can be: a rollout has not to wait for the Lease.
+    ready.store(true, Ordering::Release);
+    let mut leadership =
+        Leadership::new(client.clone(), &context.settings.namespace, LEASE, context.settings.identity.clone());
+    let Some(term) = leadership.acquire(&stop).await else { return Ok(()) };
+    // Everything that writes ends before the Lease is released, and at once when it is lost.
+    let (leading, released) = (stop.child_token(), CancellationToken::new());
+    let mut lease = tokio::spawn(leadership.hold(released.clone()));
+    let result = tokio::select! {
+        result = lead(context, fleet, term, tenant_stream, tenants, woken, leading) => result,
+        lost = &mut lease => return lost.context("the task that holds the Lease panicked")?,
+    };
+    released.cancel();
+    lease.await.context("the task that holds the Lease panicked")??;
+    tasks.shutdown().await;
+    result
+}
+
+/// The work of the one operator that leads.
+async fn lead(
+    context: Arc<Context>,
+    fleet: Arc<Fleet>,
+    term: u64,
+    tenant_stream: impl futures::Stream<Item = Result<Tenant, watcher::Error>> + Send + 'static,
+    tenants: reflector::Store<Tenant>,
+    woken: mpsc::UnboundedReceiver<Wake>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let client = context.client.clone();
+    start::read(&context, term, &stop).await?;
+    let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&fleet).listen(client.clone(), context.settings.namespace.clone(), stop.clone()));
     tasks.spawn(Arc::clone(&fleet).write(
         client.clone(),
@@ -125,8 +172,7 @@ pub async fn operate(
             Arc::clone(&context),
         );
     tasks.spawn(servers.for_each(|_| std::future::ready(())));
-    ready.store(true, Ordering::Release);
-    tracing::info!(namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
+    tracing::info!(epoch = context.epoch(), namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
     let woken = tokio_stream(woken, tenants.clone());
     Controller::for_stream(tenant_stream, tenants)
         .with_config(Config::default().concurrency(TENANTS_AT_A_TIME))

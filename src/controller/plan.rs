@@ -28,6 +28,7 @@ pub async fn count(context: Arc<Context>, stop: CancellationToken) {
             () = tokio::time::sleep(INTERVAL) => {}
             () = stop.cancelled() => return,
         }
+        show(&context);
         let mut counts: HashMap<String, i32> = HashMap::new();
         for tenant in context.tenants.state() {
             *counts.entry(tenant.spec.plan_ref.name.clone()).or_default() += 1;
@@ -54,10 +55,24 @@ pub async fn count(context: Arc<Context>, stop: CancellationToken) {
             match write(&context.client, &name, &status).await {
                 Ok(()) => drop(written.insert(name, status)),
                 Err(error) => {
-                    tracing::warn!(plan = name, error = chain(&error), "could not write the status of a Plan")
+                    tracing::warn!(plan = name, error = chain(&error), "could not write the status of a Plan");
                 }
             }
         }
+    }
+}
+
+/// Shows the fleet in the operator's figures.
+fn show(context: &Context) {
+    let mut reasons: HashMap<String, usize> = HashMap::new();
+    for tenant in context.tenants.state() {
+        let conditions = tenant.status.iter().flat_map(|status| &status.conditions);
+        let reason = conditions.filter(|condition| condition.type_ == "Ready").map(|ready| ready.reason.clone()).next();
+        *reasons.entry(reason.unwrap_or_else(|| "Unknown".into())).or_default() += 1;
+    }
+    context.metrics.show_tenants(reasons);
+    for server in context.servers.all() {
+        context.metrics.show_server(&server.name, context.ledger.tenants_on(&server.name), server.warm());
     }
 }
 

@@ -5,18 +5,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection};
 use tokio::sync::RwLock;
 use uuid::Uuid;
 
 use crate::api::DatabaseServer;
 use crate::api::server::{DatabaseServerSpec, SslMode};
+use crate::apply::gate::Gate;
 use crate::apply::{self, ApplyError};
 use crate::desired::catalogue::Catalogue;
 use crate::desired::facts::{PoolerAddress, Seen, ServerFacts};
-use crate::desired::names;
 use crate::desired::sql::Batch;
+use crate::desired::{self, names};
 use crate::error::chain;
 use crate::observe::inventory::{self, Inventory};
+use crate::observe::ledger::Ledger;
 
 /// Connections to one server at a time; clones and claims wait for one another beyond that.
 const POOL_SIZE: u32 = 8;
@@ -25,6 +28,8 @@ const POOL_SIZE: u32 = 8;
 #[derive(Default)]
 pub struct Servers {
     servers: Mutex<BTreeMap<String, Arc<Server>>>,
+    /// Objects whose server was never reached, and why.
+    unreached: Mutex<BTreeMap<String, (DatabaseServerSpec, String)>>,
 }
 
 impl Servers {
@@ -38,25 +43,102 @@ impl Servers {
         self.lock().values().cloned().collect()
     }
 
+    /// Every server as far as tenants are concerned, also those that were never reached.
+    pub fn facts(&self, ledger: &Ledger) -> Vec<ServerFacts> {
+        let unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut facts: Vec<_> = self.all().iter().map(|server| server.facts(ledger.tenants_on(&server.name))).collect();
+        let known: HashSet<_> = facts.iter().map(|server| server.name.clone()).collect();
+        facts.extend(unreached.into_iter().filter(|(name, _)| !known.contains(name)).map(|(name, (spec, why))| {
+            ServerFacts {
+                tenants: ledger.tenants_on(&name),
+                name,
+                spec,
+                open: Err(why),
+                schema: None,
+                pooler: PoolerAddress::default(),
+            }
+        }));
+        facts
+    }
+
+    /// Notes an object whose server cannot be reached.
+    pub fn note_unreached(&self, name: &str, spec: &DatabaseServerSpec, why: &str) {
+        self.unreached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), (spec.clone(), why.to_owned()));
+    }
+
+    /// Why a server that has no connection cannot be reached; None: there is no such object.
+    pub fn unreached(&self, name: &str) -> Option<String> {
+        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(|(_, why)| why.clone())
+    }
+
     /// The server of an object; a new one when it is not known or its connection has changed.
-    pub fn put(&self, object: &DatabaseServer, name: &str, connection: Connection) -> Arc<Server> {
-        let mut servers = self.lock();
-        if let Some(known) = servers.get(name).filter(|known| known.connection == connection) {
+    ///
+    /// A new one is fenced first: whoever led before this process can do nothing on it any more.
+    ///
+    /// # Errors
+    /// The server did not answer.
+    pub async fn put(
+        &self,
+        object: &DatabaseServer,
+        name: &str,
+        connection: Connection,
+        epoch: u64,
+        gate: &Gate,
+    ) -> Result<Arc<Server>, sqlx::Error> {
+        if let Some(known) = self.get(name).filter(|known| known.connection == connection) {
             known.lock().spec = object.spec.clone();
-            return Arc::clone(known);
+            return Ok(known);
         }
-        let server = Arc::new(Server::new(name, object.spec.clone(), connection));
-        servers.insert(name.to_owned(), Arc::clone(&server));
-        server
+        let epoch = fence(&connection, epoch).await?;
+        let server = Arc::new(Server::new(name, object.spec.clone(), connection, epoch, gate.clone()));
+        self.lock().insert(name.to_owned(), Arc::clone(&server));
+        Ok(server)
     }
 
     /// Forgets the servers whose objects are gone.
     pub fn keep_only(&self, names: &HashSet<String>) {
         self.lock().retain(|name, _| names.contains(name));
+        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(name));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Server>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a server over for this term of leadership. The term that is written is higher than any before it, also when the
+/// Lease was deleted and counts anew.
+async fn fence(connection: &Connection, epoch: u64) -> Result<i64, sqlx::Error> {
+    let work = async {
+        let mut session = connection.options("postgres", &connection.username, &connection.password).connect().await?;
+        for text in desired::server::fence() {
+            session.execute(sqlx::raw_sql(AssertSqlSafe(text))).await?;
+        }
+        let before = stored_epoch(&mut session).await?;
+        let catalogue = inventory::all(&mut session).await?.catalogue;
+        let epoch = i64::try_from(epoch).unwrap_or(i64::MAX - 1).max(before + 1);
+        session.execute(sqlx::raw_sql(AssertSqlSafe(desired::server::set_fence(epoch, &catalogue).text()))).await?;
+        session.close().await?;
+        Ok(epoch)
+    };
+    tokio::time::timeout(Duration::from_secs(15), work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+async fn stored_epoch(session: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(AssertSqlSafe(desired::server::fence_epoch())).fetch_one(session).await
+}
+
+/// What every connection does first: it waits while another leader takes over, and is refused when one has.
+async fn join_fence(session: &mut PgConnection, epoch: i64) -> Result<(), sqlx::Error> {
+    session.execute(sqlx::raw_sql(AssertSqlSafe(desired::server::join_fence()))).await?;
+    let now = stored_epoch(session).await?;
+    if now == epoch {
+        Ok(())
+    } else {
+        Err(sqlx::Error::Protocol(format!("another operator has taken the server over (term {now}, ours is {epoch})")))
     }
 }
 
@@ -108,6 +190,8 @@ pub struct Server {
     pub connection: Connection,
     /// The provisioner in `postgres`.
     pub pool: PgPool,
+    /// What every write passes.
+    writes: Gate,
     /// Held shared while statements run and exclusively while the inventory is read, so that an inventory can never miss
     /// what a statement did just before.
     gate: RwLock<()>,
@@ -131,12 +215,13 @@ struct State {
 }
 
 impl Server {
-    fn new(name: &str, spec: DatabaseServerSpec, connection: Connection) -> Self {
+    fn new(name: &str, spec: DatabaseServerSpec, connection: Connection, epoch: i64, gate: Gate) -> Self {
         let options = connection.options("postgres", &connection.username, &connection.password);
         let pool = PgPoolOptions::new()
             .max_connections(POOL_SIZE)
             .acquire_timeout(Duration::from_secs(5))
             .idle_timeout(Duration::from_secs(300))
+            .after_connect(move |session, _| Box::pin(async move { join_fence(session, epoch).await }))
             .connect_lazy_with(options);
         let state = State {
             spec,
@@ -148,7 +233,7 @@ impl Server {
             reserved: HashMap::new(),
             doubtful: HashSet::new(),
         };
-        Self { name: name.to_owned(), connection, pool, gate: RwLock::new(()), state: Mutex::new(state) }
+        Self { name: name.to_owned(), connection, pool, writes: gate, gate: RwLock::new(()), state: Mutex::new(state) }
     }
 
     /// Its spec.
@@ -259,10 +344,10 @@ impl Server {
             return (Seen::Known(catalogue), None);
         }
         let warm = state.reserve(uuid);
-        if let Some((name, seen)) = warm.as_ref().and_then(|name| Some((name, state.seen.as_ref()?))) {
-            if let Some(database) = seen.catalogue.databases.get(name) {
-                catalogue.databases.insert(name.clone(), database.clone());
-            }
+        if let Some((name, seen)) = warm.as_ref().and_then(|name| Some((name, state.seen.as_ref()?)))
+            && let Some(database) = seen.catalogue.databases.get(name)
+        {
+            catalogue.databases.insert(name.clone(), database.clone());
         }
         (Seen::Known(catalogue), warm)
     }
@@ -284,10 +369,10 @@ impl Server {
             seen.catalogue.roles.extend(part.roles);
         }
         // A warm database that was reserved may have been renamed: it is not offered again before the next inventory.
-        if let Some(name) = state.reserved.remove(&uuid) {
-            if let Some(seen) = &mut state.seen {
-                seen.catalogue.databases.remove(&name);
-            }
+        if let Some(name) = state.reserved.remove(&uuid)
+            && let Some(seen) = &mut state.seen
+        {
+            seen.catalogue.databases.remove(&name);
         }
         state.doubtful.remove(&uuid);
         Ok(())
@@ -300,7 +385,7 @@ impl Server {
     /// The server refused it or did not answer.
     pub async fn run(&self, batch: &Batch, tenant: Option<Uuid>) -> Result<(), ApplyError> {
         let _shared = self.gate.read().await;
-        let result = apply::sql::run(&self.pool, &self.name, batch).await;
+        let result = self.writes.pass(&batch.summary(), apply::sql::run(&self.pool, &self.name, batch)).await;
         let mut state = self.lock();
         match &result {
             Ok(()) => {

@@ -2,6 +2,7 @@
 //! conditions that are not true, and could take what it has not seen yet for absent.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,23 +22,34 @@ const FIRST_VISITS: Duration = Duration::from_secs(15);
 /// Readers answer within milliseconds; one that does not is waited for by the tenants that need it.
 const FIRST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(2);
 
-/// Reads the caches, the ledger and the slices.
+/// Reads the ledger and the slices, as the leader of `term`. The epoch that this process writes under is higher than any
+/// that was written before, also when the Lease was deleted and counts anew.
 ///
 /// # Errors
 /// A slice that cannot be read; everything else is tried again until `stop`.
-pub async fn wait(context: &Arc<Context>, stop: &CancellationToken) -> anyhow::Result<()> {
-    tokio::select! {
-        result = read(context) => result,
-        () = stop.cancelled() => Ok(()),
-    }
+pub async fn read(context: &Arc<Context>, term: u64, stop: &CancellationToken) -> anyhow::Result<()> {
+    let written = tokio::select! {
+        written = read_all(context) => written?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    context.epoch.store(term.max(written + 1), Ordering::Release);
+    Ok(())
 }
 
-async fn read(context: &Arc<Context>) -> anyhow::Result<()> {
+/// Waits for the caches: also a standby has them.
+///
+/// # Errors
+/// A watch that ended.
+pub async fn caches(context: &Arc<Context>) -> anyhow::Result<()> {
     context.tenants.wait_until_ready().await.context("reading the Tenants")?;
     context.plans.wait_until_ready().await.context("reading the Plans")?;
     for (namespace, store) in &context.bindings {
         store.wait_until_ready().await.with_context(|| format!("reading the binding Secrets of {namespace}"))?;
     }
+    Ok(())
+}
+
+async fn read_all(context: &Arc<Context>) -> anyhow::Result<u64> {
     loop {
         match prepare_central(context).await {
             Ok(()) => break,

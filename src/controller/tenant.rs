@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::controller::Action;
+use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
 use uuid::Uuid;
 
 use super::context::Context;
-use crate::api::condition::Reason;
-use crate::api::tenant::DeletionPolicy;
+use crate::api::condition::{ConditionType, Reason};
+use crate::api::tenant::{DeletionPolicy, TenantStatus};
 use crate::api::{ANNOTATION_HASH, Tenant};
 use crate::apply::{self, ApplyError, kubernetes};
 use crate::desired::effect::{Effect, Health};
@@ -26,6 +28,8 @@ use crate::observe::ledger::uid;
 /// More rounds than any way from nothing to ready has; a bound for what should not happen.
 const MOST_ROUNDS: usize = 24;
 
+/// Steps of provisioning are told apart in the status only when they take longer than this.
+const DETAIL: Duration = Duration::from_secs(1);
 /// How long the watch may lag behind a write of our own.
 const WATCH_LAG: Duration = Duration::from_secs(1);
 
@@ -49,7 +53,13 @@ impl Failure {
 /// # Errors
 /// An effect failed; the status says so, and the visit is made again.
 pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Failure> {
-    let mut visit = Visit { context: &context, tenant: (*tenant).clone(), refused: None };
+    let result = visit(&tenant, &context).await;
+    context.metrics.visited(result.is_err());
+    result
+}
+
+async fn visit(tenant: &Arc<Tenant>, context: &Arc<Context>) -> Result<Action, Failure> {
+    let mut visit = Visit { context, tenant: (**tenant).clone(), refused: None };
     let title = format!("{}/{}", tenant.namespace().unwrap_or_default(), tenant.name_any());
     let failure = |source| Failure { tenant: title.clone(), source };
     let mut failed = None;
@@ -62,7 +72,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         match visit.execute(&facts, &outlook.effects).await {
             Ok(Gone::No) => {}
             Ok(Gone::Yes) => {
-                context.memory.forget(uid(&tenant));
+                context.memory.forget(uid(tenant));
                 return Ok(Action::await_change());
             }
             Err(error) => {
@@ -115,10 +125,11 @@ impl Visit<'_> {
         let reserve = matches!(&ledger, Seen::Known(LedgerFact::Row(row)) if may_make_database(row))
             && self.tenant.metadata.deletion_timestamp.is_none();
         let known = server.as_deref().and_then(|server| context.servers.get(server));
+        let unreached = server.as_deref().and_then(|server| context.servers.unreached(server));
         let (catalogue, warm) = match (uuid, known) {
             (Some(uuid), Some(known)) => known.view(uuid, reserve).await,
             (Some(_), None) if server.is_some() => {
-                (Seen::Unreachable("there is no such DatabaseServer, or it was not asked yet".into()), None)
+                (Seen::Unreachable(unreached.unwrap_or_else(|| "there is no such DatabaseServer".into())), None)
             }
             _ => (Seen::Known(crate::desired::catalogue::Catalogue::default()), None),
         };
@@ -136,12 +147,7 @@ impl Visit<'_> {
             base_domain: context.settings.base_domain.clone(),
             namespace_served: context.settings.tenant_namespaces.contains(&namespace),
             plan: context.plans.get(&ObjectRef::new(&tenant.spec.plan_ref.name)).map(|plan| plan.spec.clone()),
-            servers: context
-                .servers
-                .all()
-                .iter()
-                .map(|server| server.facts(context.ledger.tenants_on(&server.name)))
-                .collect(),
+            servers: context.servers.facts(&context.ledger),
             credential: uuid.map_or_else(Credential::default, |uuid| context.memory.credential(uuid, password)),
             binding: self.binding(&namespace),
             ledger,
@@ -183,7 +189,9 @@ impl Visit<'_> {
     async fn execute(&mut self, facts: &Facts, effects: &[Effect]) -> Result<Gone, ApplyError> {
         for effect in effects {
             tracing::debug!(tenant = self.tenant.name_any(), effect = effect.summary(), "executing");
-            if let Gone::Yes = self.execute_one(facts, effect).await? {
+            self.context.metrics.wrote(effect.kind());
+            let gate = self.context.gate.clone();
+            if let Gone::Yes = gate.pass(&effect.summary(), self.execute_one(facts, effect)).await? {
                 return Ok(Gone::Yes);
             }
             if self.refused.is_some() {
@@ -295,13 +303,64 @@ impl Visit<'_> {
     ) -> Result<Action, ApplyError> {
         let deleting = self.tenant.metadata.deletion_timestamp.is_some();
         let status = status::status(facts, outlook, failure);
+        let before = facts.tenant.status.clone().unwrap_or_default();
         // An object that is on its way out says something only when it is held.
-        if facts.tenant.status.as_ref() != Some(&status) && (!deleting || outlook.trouble().is_some()) {
-            kubernetes::write_status(&self.context.client, &self.tenant, &status).await?;
-            self.context.memory.set_status(uid(&self.tenant), status);
+        if before == status || (deleting && outlook.trouble().is_none()) {
+            return Ok(next_visit(facts, outlook, self.context.settings.resync));
         }
+        let object = uid(&self.tenant);
+        if is_provisioning(&before)
+            && is_provisioning(&status)
+            && self.context.memory.wrote_status_within(object, DETAIL)
+        {
+            // From one step of provisioning to the next within a second: nobody reads that, and each would be a write.
+            return Ok(Action::requeue(DETAIL));
+        }
+        let written = kubernetes::write_status(&self.context.client, &self.tenant, &status);
+        self.context.gate.pass("write the status", written).await?;
+        self.context.memory.set_status(object, status.clone());
+        self.announce(&before, &status).await;
         Ok(next_visit(facts, outlook, self.context.settings.resync))
     }
+
+    /// Says in an Event, and in the figures, that `Ready` says something else than before.
+    async fn announce(&self, before: &TenantStatus, now: &TenantStatus) {
+        let Some(ready) = ready(now) else { return };
+        if ready_reason(before) == Some((ready.status.as_str(), ready.reason.as_str())) {
+            return;
+        }
+        let is_ready = ready.status == "True";
+        if is_ready
+            && self::ready(before).is_none_or(|before| before.reason == Reason::Provisioning.as_str())
+            && let Some(created) = self.tenant.creation_timestamp()
+        {
+            let age = Timestamp::now().duration_since(created.0);
+            self.context.metrics.provisioning.observe(age.as_secs_f64().max(0.0));
+        }
+        let progressing = ready.reason == Reason::Provisioning.as_str();
+        let event = Event {
+            type_: if is_ready || progressing { EventType::Normal } else { EventType::Warning },
+            reason: ready.reason.clone(),
+            note: Some(ready.message.chars().take(1000).collect()),
+            action: "Reconcile".into(),
+            secondary: None,
+        };
+        if let Err(error) = self.context.events.publish(&event, &self.tenant.object_ref(&())).await {
+            tracing::debug!(error = chain(&error), "could not publish an Event");
+        }
+    }
+}
+
+fn ready(status: &TenantStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str())
+}
+
+fn ready_reason(status: &TenantStatus) -> Option<(&str, &str)> {
+    ready(status).map(|ready| (ready.status.as_str(), ready.reason.as_str()))
+}
+
+fn is_provisioning(status: &TenantStatus) -> bool {
+    ready_reason(status) == Some(("False", Reason::Provisioning.as_str()))
 }
 
 /// When to come again: soon for what waits without anybody telling us, else at the next resync.

@@ -159,7 +159,7 @@ impl Catalogue {
                 Statement::AllowConnections { allow, .. } => database.allow_connections = *allow,
                 Statement::ConnectionLimit { limit, .. } => database.connection_limit = *limit,
                 Statement::DatabaseSetting { key, value: Some(value), .. } => {
-                    drop(database.settings.insert(key.clone(), value.clone()))
+                    drop(database.settings.insert(key.clone(), value.clone()));
                 }
                 Statement::DatabaseSetting { key, value: None, .. } => drop(database.settings.remove(key)),
                 Statement::GrantDatabase { privileges, to, .. } => {

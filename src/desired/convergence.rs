@@ -1,6 +1,9 @@
 //! The property everything stands on: from any state that any prefix of effects leaves behind, planning again from the
 //! top reaches the state that an undisturbed run reaches, and then plans nothing more.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use uuid::Uuid;
@@ -17,12 +20,20 @@ use super::effect::{DatabaseSeen, Effect};
 use super::facts::{
     BindingFact, Facts, LedgerFact, LedgerRow, LedgerState, PoolerAddress, Published, Reach, Seen, ServerFacts,
 };
+use super::scram::Credential;
 use super::sql::Statement;
 use super::tenant::{self, Outlook};
 use super::{database, names, status};
 
 const UUID: Uuid = Uuid::from_u128(0x1234);
 const SCHEMA: &str = "0001_aaaaaaaa";
+
+/// Verifiers take milliseconds to make and the tests plan thousands of times.
+fn credential(password: &str) -> Credential {
+    static MADE: Mutex<BTreeMap<String, Credential>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().expect("no test panics while it makes a credential");
+    made.entry(password.to_owned()).or_insert_with(|| Credential::new(password.to_owned())).clone()
+}
 
 /// Everything outside the operator, in memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,18 +115,16 @@ impl World {
         if let Some(name) = &warm {
             catalogue.databases.insert(name.clone(), self.catalogue.databases[name].clone());
         }
+        let pooler =
+            PoolerAddress { host: "pooler-pg-1".into(), port: 6432, sslmode: "verify-full".into(), ca: "pem".into() };
         let server = ServerFacts {
             name: "pg-1".into(),
             spec: DatabaseServerSpec::default(),
             tenants: 0,
             open: Ok(()),
             schema: Some(SCHEMA.into()),
-            pooler: PoolerAddress {
-                host: "pooler-pg-1".into(),
-                port: 6432,
-                sslmode: "verify-full".into(),
-                ca: "pem".into(),
-            },
+            // An operator that began while the server was down has not put its pooler up.
+            pooler: if self.reachable { pooler } else { PoolerAddress::default() },
         };
         Facts {
             tenant: object,
@@ -128,7 +137,7 @@ impl World {
             servers: vec![server],
             catalogue: if self.reachable { Seen::Known(catalogue) } else { Seen::Unreachable("no route".into()) },
             warm,
-            credential: super::scram::Credential::new(self.password()),
+            credential: credential(&self.password()),
             pooler: Published { entry: self.pooler.clone(), reach: Reach::All },
             routing: Published { entry: self.routing.clone(), reach: Reach::All },
             binding: Seen::Known(self.binding.clone().map(|hash| BindingFact { ours: true, hash: Some(hash) })),
@@ -259,7 +268,7 @@ impl World {
             status.conditions
         );
         let password = &self.routing.as_ref().expect("routed").database.password;
-        let verifier = super::scram::verifier(password);
+        let verifier = credential(password).verifier;
         assert_eq!(
             self.pooler.as_ref().expect("pooled").users[0].verifier,
             verifier,
@@ -398,6 +407,24 @@ fn a_suspended_tenant_has_no_login_and_no_pooler_entry_and_comes_back() {
     assert!(!world.catalogue.roles[&names::login(UUID, names::Slot::A)].login);
     assert_eq!(world.routing.as_ref().expect("the neutral page is routed").state, TenantState::Suspended);
     world.object.as_mut().expect("there").spec.state = TenantState::Active;
+    world.run(usize::MAX);
+    world.assert_consistent();
+    assert_eq!(world.digest(), before);
+}
+
+#[test]
+fn customers_are_served_as_before_while_the_server_is_down_and_the_operator_begins_anew() {
+    let mut world = created(1);
+    let before = world.digest();
+    world.reachable = false;
+    world.restart();
+    assert_eq!(world.run(usize::MAX), 0, "something was changed without seeing the server");
+    world.object.as_mut().expect("there").spec.state = TenantState::ReadOnly;
+    world.run(usize::MAX);
+    let entry = world.routing.clone().expect("still routed");
+    assert_eq!((entry.state, entry.database.host.as_str()), (TenantState::ReadOnly, "pooler-pg-1"));
+    world.object.as_mut().expect("there").spec.state = TenantState::Active;
+    world.reachable = true;
     world.run(usize::MAX);
     world.assert_consistent();
     assert_eq!(world.digest(), before);

@@ -262,7 +262,7 @@ fn repair_logins(wanted: &Wanted, catalogue: &Catalogue, statements: &mut Vec<St
         statements.push(Statement::CommentRole { name: active.clone(), comment: note });
     }
     // A new login may log in already when it is made.
-    if before.map_or(true, |role| role.login) != wanted.login {
+    if before.is_none_or(|role| role.login) != wanted.login {
         statements.push(Statement::RoleLogin { name: active.clone(), login: wanted.login });
         if !wanted.login {
             statements.push(Statement::EndSessionsOf { name: active.clone() });
@@ -363,6 +363,7 @@ fn repair_settings(wanted: &Wanted, database: &Database, statements: &mut Vec<St
 
 #[cfg(test)]
 mod tests {
+    use super::super::catalogue::RoleSetting;
     use super::*;
 
     fn wanted(number: u128) -> Wanted {
@@ -404,81 +405,40 @@ mod tests {
     #[test]
     fn what_somebody_widened_is_taken_back() {
         let (own, other) = (wanted(1), wanted(2));
-        let damages: Vec<(&str, Box<dyn Fn(&mut Catalogue)>)> = vec![
-            (
-                "PUBLIC may connect",
-                Box::new(|c| {
-                    drop(
-                        c.databases
-                            .get_mut(&names::database(Uuid::from_u128(1)))
-                            .expect("claimed")
-                            .grants
-                            .insert(String::new(), ["CONNECT".to_owned()].into()),
-                    )
-                }),
-            ),
-            (
-                "the login may create databases",
-                Box::new(|c| {
-                    c.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed").creator = true
-                }),
-            ),
-            (
-                "a member of another tenant",
-                Box::new(|c| {
-                    drop(
-                        c.roles
-                            .get_mut(&names::login(Uuid::from_u128(1), Slot::A))
-                            .expect("claimed")
-                            .member_of
-                            .insert(names::database(Uuid::from_u128(2))),
-                    )
-                }),
-            ),
-            (
-                "a stranger in the group",
-                Box::new(|c| {
-                    drop(c.roles.insert(
-                        "mallory".into(),
-                        Role {
-                            connection_limit: -1,
-                            member_of: [names::database(Uuid::from_u128(1))].into(),
-                            ..Role::default()
-                        },
-                    ))
-                }),
-            ),
-            (
-                "the group may be passed on",
-                Box::new(|c| {
-                    drop(
-                        c.roles
-                            .get_mut(&names::login(Uuid::from_u128(1), Slot::A))
-                            .expect("claimed")
-                            .admin_of
-                            .insert(names::database(Uuid::from_u128(1))),
-                    )
-                }),
-            ),
-            (
-                "a setting of its own",
-                Box::new(|c| {
-                    c.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed").settings.push(
-                        super::super::catalogue::RoleSetting {
-                            database: String::new(),
-                            name: "search_path".into(),
-                            value: "evil".into(),
-                        },
-                    )
-                }),
-            ),
-            ("a login that is gone", Box::new(|c| drop(c.roles.remove(&names::login(Uuid::from_u128(1), Slot::A))))),
-            (
-                "a limit lifted",
-                Box::new(|c| {
-                    c.databases.get_mut(&names::database(Uuid::from_u128(1))).expect("claimed").connection_limit = -1
-                }),
-            ),
+        type Damage = fn(&mut Catalogue);
+        fn login(catalogue: &mut Catalogue) -> &mut Role {
+            catalogue.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed")
+        }
+        fn database(catalogue: &mut Catalogue) -> &mut Database {
+            catalogue.databases.get_mut(&names::database(Uuid::from_u128(1))).expect("claimed")
+        }
+        let damages: [(&str, Damage); 8] = [
+            ("PUBLIC may connect", |c| {
+                database(c).grants.insert(String::new(), ["CONNECT".to_owned()].into());
+            }),
+            ("the login may create databases", |c| login(c).creator = true),
+            ("a member of another tenant", |c| {
+                login(c).member_of.insert(names::database(Uuid::from_u128(2)));
+            }),
+            ("a stranger in the group", |c| {
+                let stranger = Role {
+                    connection_limit: -1,
+                    member_of: [names::database(Uuid::from_u128(1))].into(),
+                    ..Role::default()
+                };
+                c.roles.insert("mallory".into(), stranger);
+            }),
+            ("the group may be passed on", |c| {
+                login(c).admin_of.insert(names::database(Uuid::from_u128(1)));
+            }),
+            ("a setting of its own", |c| {
+                let setting = RoleSetting { database: String::new(), name: "search_path".into(), value: "evil".into() };
+                login(c).settings.push(setting);
+            }),
+            ("a login that is gone", |c| {
+                c.roles.remove(&names::login(Uuid::from_u128(1), Slot::A));
+            }),
+            ("a limit lifted", |c| database(c).connection_limit = -1),
         ];
         for (what, damage) in damages {
             let mut catalogue = claimed(&own);

@@ -91,6 +91,26 @@ pub enum DatabaseSeen {
 }
 
 impl Effect {
+    /// Its kind, as a label of a metric.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::AddFinalizer => "add_finalizer",
+            Self::RemoveFinalizer => "remove_finalizer",
+            Self::Register => "register",
+            Self::Place { .. } => "place",
+            Self::Sql { .. } => "sql",
+            Self::Clone { .. } => "clone",
+            Self::MarkProvisioned { .. } => "mark_provisioned",
+            Self::PublishPooler { .. } => "publish_pooler",
+            Self::WithdrawPooler { .. } => "withdraw_pooler",
+            Self::PublishRouting { .. } => "publish_routing",
+            Self::WithdrawRouting => "withdraw_routing",
+            Self::WriteBinding { .. } => "write_binding",
+            Self::Release { .. } => "release",
+            Self::Quarantine { .. } => "quarantine",
+        }
+    }
+
     /// What it does, for logs, errors and audit; without secrets.
     pub fn summary(&self) -> String {
         match self {

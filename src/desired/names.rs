@@ -19,6 +19,7 @@ pub const BACKUP: &str = "maintenance_os_backup";
 pub const TEMPLATE_BUILD: &str = "maintenance_os_template_build";
 const TEMPLATE_PREFIX: &str = "maintenance_os_template_";
 const WARM_PREFIX: &str = "maintenance_os_warm_";
+const CLONING_PREFIX: &str = "maintenance_os_cloning_";
 
 /// Which of a tenant's two logins is in use; rotation goes from one to the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +77,16 @@ pub fn template(schema: &str) -> String {
 /// A database kept ready: `maintenance_os_warm_<schema>_<id>`.
 pub fn warm(schema: &str, id: &str) -> String {
     format!("{WARM_PREFIX}{schema}_{id}")
+}
+
+/// A database while it is being cloned and closed: `maintenance_os_cloning_<process>_<id>`. Nobody claims it yet.
+pub fn cloning(process: &str, id: &str) -> String {
+    format!("{CLONING_PREFIX}{process}_{id}")
+}
+
+/// Whether `database` was being cloned by another process than this one, which has ended.
+pub fn is_abandoned_clone(database: &str, process: &str) -> bool {
+    database.strip_prefix(CLONING_PREFIX).is_some_and(|rest| !rest.starts_with(&format!("{process}_")))
 }
 
 /// Whether `database` is a warm one of `schema`.

@@ -156,6 +156,6 @@ mod tests {
         let rules = objects.role.rules.expect("rules");
         assert!(rules[0].resource_names.as_ref().expect("by name").iter().all(|name| name.starts_with("pooler-pg-1-")));
         assert!(objects.budget.is_some());
-        assert_eq!(objects.deployment.spec.expect("spec").replicas, Some(2));
+        assert_eq!(objects.deployment.spec.replicas, Some(2));
     }
 }

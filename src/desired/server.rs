@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::catalogue::Catalogue;
 use super::scram;
-use super::sql::{Batch, Statement, identifier};
+use super::sql::{Batch, Statement, identifier, literal};
 use super::{database, names};
 
 /// One step of the app's schema.
@@ -67,6 +67,43 @@ pub fn roles(catalogue: &Catalogue, migrator: &str, backup: &str) -> Option<Batc
         );
     }
     (!statements.is_empty()).then(|| Batch::transaction(statements))
+}
+
+/// Advisory lock that every connection of the operator holds shared, and a new leader exclusively while it takes over.
+const FENCE: i64 = 0x6d6f_735f_6665_6e63;
+
+/// What a new leader runs first on a server, in order, on a connection of its own: ends the sessions that an earlier one
+/// may still have, and keeps new ones of it waiting.
+pub fn fence() -> [String; 2] {
+    [
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()".into(),
+        format!("SELECT pg_catalog.pg_advisory_lock({FENCE})"),
+    ]
+}
+
+/// Reads the term that holds the server (0: none yet): a note on a role, which outlives every session and which nobody
+/// but the provisioner and administrators can write. A setting of the provisioner's own would need a superuser.
+pub fn fence_epoch() -> String {
+    format!(
+        "SELECT coalesce(max(substring(pg_catalog.shobj_description(oid, 'pg_authid') FROM '^maintenance-os/1 epoch=([0-9]+)$')::bigint), 0) FROM pg_catalog.pg_roles WHERE rolname = {}",
+        literal(names::TENANTS_ROLE)
+    )
+}
+
+/// Sets the term that holds the server; the first one makes the role that it is noted on.
+pub fn set_fence(epoch: i64, catalogue: &Catalogue) -> Batch {
+    let name = names::TENANTS_ROLE.to_owned();
+    let mut statements = Vec::new();
+    if !catalogue.roles.contains_key(&name) {
+        statements.push(Statement::CreateRole { name: name.clone(), login: false, verifier: None, member_of: vec![] });
+    }
+    statements.push(Statement::CommentRole { name, comment: format!("maintenance-os/1 epoch={epoch}") });
+    Batch::transaction(statements)
+}
+
+/// What every connection of the operator runs first; it waits while a new leader takes over.
+pub fn join_fence() -> String {
+    format!("SELECT pg_catalog.pg_advisory_lock_shared({FENCE})")
 }
 
 /// Name of the schema that the migrations make: `<highest version>_<checksum of all>`.
@@ -136,7 +173,7 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {a
 
 /// One migration with its record, as one transaction.
 pub fn migrate(migration: &Migration<'_>) -> String {
-    let record = [migration.version, migration.name, &checksum(migration)].map(super::sql::literal).join(", ");
+    let record = [migration.version, migration.name, &checksum(migration)].map(literal).join(", ");
     format!(
         "{};\nINSERT INTO public.maintenance_os_migrations (version, name, checksum) VALUES ({record})",
         migration.sql.trim_end().trim_end_matches(';')
@@ -152,23 +189,26 @@ pub fn finish_template(schema: &str) -> Batch {
     ])
 }
 
-/// One more warm database.
-pub fn clone_template(schema: &str, id: &str) -> [Batch; 2] {
-    let name = names::warm(schema, id);
+/// One more warm database. It has another name until it is closed to PUBLIC (grants on databases are not cloned), so that
+/// no claim can meet it half made.
+pub fn clone_template(schema: &str, process: &str, id: &str) -> [Batch; 2] {
+    let (cloning, warm) = (names::cloning(process, id), names::warm(schema, id));
     [
-        Batch::alone(Statement::CreateDatabase { name: name.clone(), template: names::template(schema) }),
-        // Grants on databases are not cloned.
-        Batch::transaction(vec![Statement::RevokeDatabase { name, from: String::new() }]),
+        Batch::alone(Statement::CreateDatabase { name: cloning.clone(), template: names::template(schema) }),
+        Batch::transaction(vec![
+            Statement::RevokeDatabase { name: cloning.clone(), from: String::new() },
+            Statement::RenameDatabase { from: cloning, to: warm },
+        ]),
     ]
 }
 
-/// Warm databases of schemas that no new tenant gets any more.
-pub fn outdated_warm(catalogue: &Catalogue, schema: &str) -> Vec<Batch> {
+/// Clones that an operator which has ended left half made, and warm databases of schemas that no new tenant gets any more.
+pub fn outdated(catalogue: &Catalogue, schema: &str, process: &str) -> Vec<Batch> {
+    let is_outdated = |name: &str| {
+        (names::is_warm(name) && !names::is_warm_of(name, schema)) || names::is_abandoned_clone(name, process)
+    };
     let outdated = catalogue.databases.iter().filter(|(name, database)| {
-        names::is_warm(name)
-            && !names::is_warm_of(name, schema)
-            && database.owner == names::PROVISIONER
-            && !database.allow_connections
+        is_outdated(name) && database.owner == names::PROVISIONER && !database.allow_connections
     });
     outdated.map(|(name, _)| Batch::alone(Statement::DropDatabase { name: name.clone() })).collect()
 }

@@ -9,7 +9,7 @@ use crate::api::routing::DatabaseAccess;
 use crate::api::tenant::TenantState;
 
 use super::effect::{Effect, Health, PartPlan};
-use super::facts::{Facts, LedgerRow, LedgerState, Seen, ServerFacts};
+use super::facts::{Facts, LedgerRow, LedgerState, PoolerAddress, Seen, ServerFacts};
 use super::{credentials, names, pooler, provisioning, registration, routing, teardown};
 
 /// What is to be done next for a Tenant, and how it stands.
@@ -61,10 +61,10 @@ pub fn plan(facts: &Facts) -> Outlook {
         outlook.effects.push(Effect::AddFinalizer);
         return outlook;
     }
-    if outlook.take(ConditionType::Registered, registration::plan(facts)) {
-        if let Some(row) = facts.row() {
-            parts(facts, row, &mut outlook);
-        }
+    if outlook.take(ConditionType::Registered, registration::plan(facts))
+        && let Some(row) = facts.row()
+    {
+        parts(facts, row, &mut outlook);
     }
     outlook
 }
@@ -90,14 +90,19 @@ fn parts(facts: &Facts, row: &LedgerRow, outlook: &mut Outlook) {
 /// Database, pooler, routing and binding of a tenant that has a server and a plan.
 fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, outlook: &mut Outlook) {
     let wanted = provisioning::wanted(facts, row, plan);
+    let Some(pooler) = pooler_address(facts, server) else {
+        let message = format!("the pooler of server {} is not put up yet", server.name);
+        outlook.take(ConditionType::DatabaseReady, PartPlan::wait(Reason::DatabaseUnreachable, message));
+        return;
+    };
     let access = DatabaseAccess {
-        host: server.pooler.host.clone(),
-        port: server.pooler.port,
+        host: pooler.host,
+        port: pooler.port,
         name: names::database(row.uuid),
         username: wanted.login_name(),
         password: facts.credential.password.clone(),
-        sslmode: server.pooler.sslmode.clone(),
-        ca: server.pooler.ca.clone(),
+        sslmode: pooler.sslmode,
+        ca: pooler.ca,
     };
     let entry = pooler::entry(row.uuid, &plan.database, &server.spec.pooler, &wanted.login_name(), &wanted.verifier);
     let route = routing::entry(facts, row, plan, access.clone());
@@ -130,6 +135,21 @@ fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, 
     };
     let effects = binding.effects.into_iter().chain(route.effects).collect();
     outlook.take(ConditionType::RouteReady, PartPlan { effects, health: merged });
+}
+
+/// Where the pooler answers. An operator that has not put it up yet, because the server does not answer or it has just
+/// begun, leaves the address that is published: customers go on being served.
+fn pooler_address(facts: &Facts, server: &ServerFacts) -> Option<PoolerAddress> {
+    if !server.pooler.host.is_empty() {
+        return Some(server.pooler.clone());
+    }
+    let published = &facts.routing.entry.as_ref()?.database;
+    Some(PoolerAddress {
+        host: published.host.clone(),
+        port: published.port,
+        sslmode: published.sslmode.clone(),
+        ca: published.ca.clone(),
+    })
 }
 
 fn database(

@@ -65,6 +65,14 @@ impl Server {
         sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await.unwrap()
     }
 
+    /// A connection in a transaction that has done `statement`.
+    pub async fn hold(&self, database: &str, statement: &str) -> PgConnection {
+        let mut connection = self.connect(database).await;
+        connection.execute("BEGIN").await.unwrap();
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.unwrap();
+        connection
+    }
+
     /// The layout of a tenant's database, as the operator makes it.
     async fn create(&self, uuid: Uuid, password: &str) {
         let name = format!("tenant_{uuid}");

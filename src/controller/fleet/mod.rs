@@ -20,6 +20,7 @@ use crate::api::Tenant;
 use crate::api::pooler::{PoolerEntry, PoolerSettings};
 use crate::api::routing::RoutingEntry;
 use crate::api::slices::{pooler_settings, pooler_slice, routing_slice, slice_of};
+use crate::apply::gate::Gate;
 use crate::desired::facts::{Published, Reach};
 use crate::desired::names;
 
@@ -31,6 +32,7 @@ pub struct Fleet {
     changed: Notify,
     woken: mpsc::UnboundedSender<Wake>,
     app_service: String,
+    gate: Gate,
 }
 
 /// Who has to be looked at again because readers said something.
@@ -59,8 +61,8 @@ struct Pending {
 
 impl Fleet {
     /// An empty fleet; wakes go to `woken`.
-    pub fn new(app_service: String, woken: mpsc::UnboundedSender<Wake>) -> Self {
-        Self { state: Mutex::default(), changed: Notify::new(), woken, app_service }
+    pub fn new(app_service: String, woken: mpsc::UnboundedSender<Wake>, gate: Gate) -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), woken, app_service, gate }
     }
 
     /// The tenant's routing entry and who serves it.

@@ -28,6 +28,8 @@ pub struct Slice {
     pub generation: u64,
     /// Number of the document when this process read it.
     pub loaded: u64,
+    /// The term that wrote the document which this process read.
+    pub epoch: u64,
     /// Of the Secret; None: it is not there yet.
     pub resource_version: Option<String>,
     /// Changed since the newest snapshot.
@@ -51,6 +53,7 @@ impl Slice {
             server: server.map(str::to_owned),
             generation: 0,
             loaded: 0,
+            epoch: 0,
             resource_version: None,
             dirty: false,
         }
@@ -84,12 +87,13 @@ impl Slice {
             .and_then(|data| data.get(SLICE_KEY))
             .ok_or_else(|| format!("Secret {name} has no key {SLICE_KEY}"))?;
         let decode = |error: serde_json::Error| format!("Secret {name} does not decode: {error}");
-        let (entries, generation) = match secret.labels().get(LABEL_SLICE).map(String::as_str) {
+        let (entries, generation, epoch) = match secret.labels().get(LABEL_SLICE).map(String::as_str) {
             Some(ROUTING) => {
                 let document: RoutingSlice = serde_json::from_slice(&content.0).map_err(decode)?;
                 (
                     Entries::Routing(document.tenants.into_iter().map(|entry| (entry.uuid, entry)).collect()),
                     document.generation,
+                    document.epoch,
                 )
             }
             Some(POOLER) => {
@@ -97,18 +101,20 @@ impl Slice {
                 (
                     Entries::Pooler(document.entries.into_iter().map(|entry| (entry.uuid, entry)).collect()),
                     document.generation,
+                    document.epoch,
                 )
             }
             Some(SETTINGS) => {
                 let document: PoolerSettings = serde_json::from_slice(&content.0).map_err(decode)?;
-                let generation = document.generation;
-                (Entries::Settings(Some(Box::new(document))), generation)
+                let (generation, epoch) = (document.generation, document.epoch);
+                (Entries::Settings(Some(Box::new(document))), generation, epoch)
             }
             other => return Err(format!("Secret {name} is labelled as a slice of kind {other:?}")),
         };
         Ok(Self {
             generation,
             loaded: generation,
+            epoch,
             resource_version: secret.metadata.resource_version.clone(),
             ..Self::new(entries, server)
         })

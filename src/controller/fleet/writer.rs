@@ -24,11 +24,11 @@ const RETRY: Duration = Duration::from_millis(500);
 const WRITES_AT_A_TIME: usize = 8;
 
 impl Fleet {
-    /// Reads every slice; called before anything is changed.
+    /// Reads every slice; called before anything is changed. Returns the highest term that wrote one.
     ///
     /// # Errors
     /// The API server did not answer, or a slice cannot be read.
-    pub async fn load(&self, client: &Client, namespace: &str) -> anyhow::Result<()> {
+    pub async fn load(&self, client: &Client, namespace: &str) -> anyhow::Result<u64> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let found = secrets
             .list(&ListParams::default().labels(LABEL_SLICE))
@@ -38,8 +38,9 @@ impl Fleet {
         for secret in found {
             slices.insert(secret.name_any(), Slice::read(&secret).map_err(anyhow::Error::msg)?);
         }
+        let epoch = slices.values().map(|slice: &Slice| slice.epoch).max().unwrap_or_default();
         self.lock().slices = slices;
-        Ok(())
+        Ok(epoch)
     }
 
     /// Writes what changed until `stop`. `epoch`: the term of leadership.
@@ -66,10 +67,13 @@ impl Fleet {
 
     async fn write_one(&self, secrets: &Api<Secret>, name: String, epoch: u64) -> bool {
         let Some(secret) = self.snapshot(&name, epoch) else { return true };
-        let result = match secret.metadata.resource_version {
-            Some(_) => secrets.replace(&name, &PostParams::default(), &secret).await,
-            None => secrets.create(&PostParams::default(), &secret).await,
+        let write = async {
+            match secret.metadata.resource_version {
+                Some(_) => secrets.replace(&name, &PostParams::default(), &secret).await,
+                None => secrets.create(&PostParams::default(), &secret).await,
+            }
         };
+        let result = self.gate.pass(&format!("write slice {name}"), write).await;
         match result {
             Ok(written) => {
                 if let Some(slice) = self.lock().slices.get_mut(&name) {

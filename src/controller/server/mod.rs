@@ -44,6 +44,21 @@ impl Trouble {
     }
 }
 
+/// A server that does not answer, or not to us.
+fn unreachable(server: &str, error: &sqlx::Error) -> Trouble {
+    if crate::apply::sql::is_denied(error) {
+        let message = format!(
+            "server {server} refuses the provisioner; tenants that are served are not affected. Put username and password of its connection Secret right: {}",
+            chain(error)
+        );
+        return Trouble { reason: Reason::PermissionDenied, message };
+    }
+    Trouble {
+        reason: Reason::DatabaseUnreachable,
+        message: format!("server {server} does not answer; it is asked again every few seconds: {}", chain(error)),
+    }
+}
+
 /// One visit. Never fails: what went wrong is in the status, and the server is visited again.
 ///
 /// # Errors
@@ -53,19 +68,27 @@ pub async fn reconcile(object: Arc<DatabaseServer>, context: Arc<Context>) -> Re
     let (server, trouble) = match connection(&context, &object).await {
         Err(error) => (context.servers.get(&name), Some(Trouble::new(Reason::PermissionDenied, &error))),
         Ok(connection) => {
-            let server = context.servers.put(&object, &name, connection);
-            let trouble = visit(&context, &object, &server).await.err();
-            (Some(server), trouble)
+            let address = format!("{}:{}", connection.host, connection.port);
+            match context.servers.put(&object, &name, connection, context.epoch(), &context.gate).await {
+                Ok(server) => {
+                    let trouble = visit(&context, &object, &server).await.err();
+                    (Some(server), trouble)
+                }
+                Err(error) => (context.servers.get(&name), Some(unreachable(&address, &error))),
+            }
         }
     };
-    if let (Some(server), Some(trouble)) = (&server, &trouble) {
+    if let Some(trouble) = &trouble {
         tracing::warn!(
             server = name,
             reason = trouble.reason.as_str(),
             message = trouble.message,
             "a database server is not as it should be, trying again"
         );
-        server.set_closed(Some(trouble.message.clone()));
+        match &server {
+            Some(server) => server.set_closed(Some(trouble.message.clone())),
+            None => context.servers.note_unreached(&name, &object.spec, &trouble.message),
+        }
     }
     if let Err(error) = status::write(&context, &object, server.as_deref(), trouble.as_ref()).await {
         tracing::warn!(server = name, error = chain(&error), "could not write the status of a DatabaseServer");
@@ -108,19 +131,8 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
     // The pooler needs no database server to be put up, and goes on serving while its server does not answer.
     let pooler =
         put_up_pooler(context, object, server).await.map_err(|error| Trouble::new(Reason::Provisioning, &error));
-    let inventory = server.take_inventory().await.map_err(|error| {
-        let reason =
-            if crate::apply::sql::is_denied(&error) { Reason::PermissionDenied } else { Reason::DatabaseUnreachable };
-        Trouble {
-            reason,
-            message: format!(
-                "server {}:{} does not answer as it should: {}",
-                server.connection.host,
-                server.connection.port,
-                chain(&error)
-            ),
-        }
-    })?;
+    let address = format!("{}:{}", server.connection.host, server.connection.port);
+    let inventory = server.take_inventory().await.map_err(|error| unreachable(&address, &error))?;
     if let Some(known) = object
         .status
         .as_ref()
@@ -160,7 +172,7 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
         .await
         .map_err(|error| Trouble::new(Reason::MigrationFailed, &error))?;
     server.set_closed(None);
-    for batch in desired::outdated_warm(&inventory.catalogue, &desired::schema(&pool::migrations())) {
+    for batch in desired::outdated(&inventory.catalogue, &desired::schema(&pool::migrations()), pool::process()) {
         server.run(&batch, None).await.map_err(|error| Trouble { reason: error.reason(), message: chain(&error) })?;
     }
     sweep::sweep(context, server).await;
@@ -178,25 +190,24 @@ async fn role_passwords(context: &Context, server: &str) -> anyhow::Result<Passw
     let name = names::server_roles(server);
     let found =
         secrets.get_opt(&name).await.map_err(|source| ApplyError::kubernetes(format!("read Secret {name}"), source))?;
-    let secret = match found {
-        Some(secret) => secret,
-        None => {
-            let password = || {
-                let mut random = [0; 32];
-                rand::rng().fill_bytes(&mut random);
-                ByteString(scram::password(random).into_bytes())
-            };
-            let mut secret = Secret {
-                data: Some([("migrator".to_owned(), password()), ("backup".to_owned(), password())].into()),
-                ..Secret::default()
-            };
-            secret.metadata.name = Some(name.clone());
-            secret.labels_mut().insert("app.kubernetes.io/managed-by".into(), MANAGED_BY.into());
-            secrets
-                .create(&PostParams::default(), &secret)
-                .await
-                .map_err(|source| ApplyError::kubernetes(format!("create Secret {name}"), source))?
-        }
+    let secret = if let Some(secret) = found {
+        secret
+    } else {
+        let password = || {
+            let mut random = [0; 32];
+            rand::rng().fill_bytes(&mut random);
+            ByteString(scram::password(random).into_bytes())
+        };
+        let mut secret = Secret {
+            data: Some([("migrator".to_owned(), password()), ("backup".to_owned(), password())].into()),
+            ..Secret::default()
+        };
+        secret.metadata.name = Some(name.clone());
+        secret.labels_mut().insert("app.kubernetes.io/managed-by".into(), MANAGED_BY.into());
+        secrets
+            .create(&PostParams::default(), &secret)
+            .await
+            .map_err(|source| ApplyError::kubernetes(format!("create Secret {name}"), source))?
     };
     let value = |key: &str| -> anyhow::Result<String> {
         let value = secret

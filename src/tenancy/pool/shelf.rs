@@ -210,6 +210,8 @@ mod tests {
             assert_eq!(shelf.put(&old, "in use"), Some("in use"), "what was in use is closed when it comes back");
             shelf.closed();
             assert_eq!(open(&mut shelf, &new), None);
+            shelf.put(&new, "new");
+            assert_eq!(open(&mut shelf, &old), None, "a request from before the change does not get the new one");
         }
     }
 

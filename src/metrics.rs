@@ -1,0 +1,102 @@
+//! The operator's own figures, all named `maintenance_os_…`. Labels are bounded: reasons, kinds of effects, servers.
+
+use std::sync::{Arc, Mutex};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The operator's figures; clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    visits: Family<Outcome, Counter>,
+    effects: Family<Kind, Counter>,
+    /// Seconds from the creation of a Tenant object to its first `Ready`.
+    pub provisioning: Histogram,
+    tenants: Family<Ready, Gauge>,
+    warm: Family<OfServer, Gauge>,
+    placed: Family<OfServer, Gauge>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    effect: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Ready {
+    reason: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfServer {
+    server: String,
+}
+
+impl Metrics {
+    /// New figures and the registry that shows them.
+    pub fn new() -> (Self, Arc<Mutex<Registry>>) {
+        let metrics = Self {
+            visits: Family::default(),
+            effects: Family::default(),
+            // 50 ms to 100 s.
+            provisioning: Histogram::new(exponential_buckets(0.05, 2.0, 12)),
+            tenants: Family::default(),
+            warm: Family::default(),
+            placed: Family::default(),
+        };
+        let mut registry = Registry::default();
+        registry.register("maintenance_os_tenant_visits", "Visits of Tenants", metrics.visits.clone());
+        registry.register("maintenance_os_effects", "Writes for Tenants", metrics.effects.clone());
+        registry.register(
+            "maintenance_os_tenant_provisioning_seconds",
+            "Time from a Tenant's creation to its first Ready",
+            metrics.provisioning.clone(),
+        );
+        registry.register("maintenance_os_tenants", "Tenants by the reason of Ready", metrics.tenants.clone());
+        registry.register(
+            "maintenance_os_server_warm_databases",
+            "Databases ready to be claimed",
+            metrics.warm.clone(),
+        );
+        registry.register(
+            "maintenance_os_server_tenants",
+            "Tenants placed on a server, kept data included",
+            metrics.placed.clone(),
+        );
+        (metrics, Arc::new(Mutex::new(registry)))
+    }
+
+    /// Counts one visit of a Tenant.
+    pub fn visited(&self, failed: bool) {
+        self.visits.get_or_create(&Outcome { result: if failed { "error" } else { "ok" } }).inc();
+    }
+
+    /// Counts one write for a Tenant.
+    pub fn wrote(&self, effect: &'static str) {
+        self.effects.get_or_create(&Kind { effect }).inc();
+    }
+
+    /// Shows how many Tenants have each reason of `Ready`.
+    pub fn show_tenants(&self, counts: impl IntoIterator<Item = (String, usize)>) {
+        self.tenants.clear();
+        for (reason, count) in counts {
+            self.tenants.get_or_create(&Ready { reason }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Shows how full a server and its warm pool are.
+    pub fn show_server(&self, server: &str, tenants: usize, warm: usize) {
+        let label = OfServer { server: server.to_owned() };
+        self.placed.get_or_create(&label).set(i64::try_from(tenants).unwrap_or(i64::MAX));
+        self.warm.get_or_create(&label).set(i64::try_from(warm).unwrap_or(i64::MAX));
+    }
+}
