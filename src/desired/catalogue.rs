@@ -38,12 +38,13 @@ pub struct Database {
 }
 
 /// One role.
+#[expect(clippy::struct_excessive_bools, reason = "attributes of a role are yes or no in PostgreSQL too")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Role {
     /// May log in.
     pub login: bool,
-    /// CREATEDB or CREATEROLE, which we can take away.
-    pub creator: bool,
+    /// CREATEDB, CREATEROLE, NOINHERIT or an expiry: what a plain role has not and we can take away.
+    pub special: bool,
     /// SUPERUSER, REPLICATION or BYPASSRLS, which only an administrator can take away.
     pub privileged: bool,
     /// -1: without limit.
@@ -177,7 +178,7 @@ impl Catalogue {
             match statement {
                 Statement::RoleLogin { login, .. } => role.login = *login,
                 Statement::RolePlain { .. } => {
-                    role.creator = false;
+                    role.special = false;
                     role.connection_limit = -1;
                 }
                 Statement::CommentRole { comment, .. } => role.comment = Some(comment.clone()),

@@ -223,7 +223,9 @@ fn repair(wanted: &Wanted, catalogue: &Catalogue, schema: &str) -> Vec<Statement
         Renewal::Drop(statements) => statements,
     };
     let mut after = catalogue.clone();
-    statements.iter().for_each(|statement| after.execute(statement));
+    for statement in &statements {
+        after.execute(statement);
+    }
     let (catalogue, empty) = (&after, Database::default());
     let database = catalogue.databases.get(&name).unwrap_or(&empty);
     repair_mark(wanted, database, schema, &mut statements);
@@ -289,7 +291,7 @@ fn repair_role(
         });
         return;
     };
-    if role.creator || role.connection_limit != -1 {
+    if role.special || role.connection_limit != -1 {
         statements.push(Statement::RolePlain { name: name.to_owned() });
     }
     if verifier.is_none() && role.login {
@@ -416,7 +418,7 @@ mod tests {
             ("PUBLIC may connect", |c| {
                 database(c).grants.insert(String::new(), ["CONNECT".to_owned()].into());
             }),
-            ("the login may create databases", |c| login(c).creator = true),
+            ("the login may create databases", |c| login(c).special = true),
             ("a member of another tenant", |c| {
                 login(c).member_of.insert(names::database(Uuid::from_u128(2)));
             }),

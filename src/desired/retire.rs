@@ -184,7 +184,9 @@ mod tests {
         let Renewal::KeepOut(statements) = renewal(wanted(1).uuid, &login(1), &catalogue) else {
             panic!("not kept out")
         };
-        statements.iter().for_each(|statement| catalogue.execute(statement));
+        for statement in &statements {
+            catalogue.execute(statement);
+        }
         let drops = vec![Statement::DropRole { name: login(1) }];
         assert_eq!(renewal(wanted(1).uuid, &login(1), &catalogue), Renewal::Drop(drops));
     }

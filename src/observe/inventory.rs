@@ -103,7 +103,8 @@ SELECT jsonb_build_object(
       'grants', coalesce(g.grants, '{}'), 'settings', coalesce(s.settings, '{}')))
     FROM database d LEFT JOIN grants g USING (oid) LEFT JOIN database_settings s USING (oid)), '{}'),
   'roles', coalesce((SELECT jsonb_object_agg(r.rolname, jsonb_build_object(
-      'login', r.rolcanlogin, 'creator', r.rolcreatedb OR r.rolcreaterole,
+      'login', r.rolcanlogin, 'special', r.rolcreatedb OR r.rolcreaterole OR NOT r.rolinherit
+        OR coalesce(r.rolvaliduntil <> 'infinity', false),
       'privileged', r.rolsuper OR r.rolreplication OR r.rolbypassrls, 'connection_limit', r.rolconnlimit,
       'member_of', coalesce(m.member_of, '[]'), 'admin_of', coalesce(m.admin_of, '[]'),
       'granted_by_others', coalesce(m.granted_by_others, '[]'),
