@@ -188,6 +188,8 @@ pub struct Server {
     pub name: String,
     /// How it is reached.
     pub connection: Connection,
+    /// The term in which this process holds the server, see [`fence`].
+    pub term: i64,
     /// The provisioner in `postgres`.
     pub pool: PgPool,
     /// What every write passes.
@@ -233,7 +235,15 @@ impl Server {
             reserved: HashMap::new(),
             doubtful: HashSet::new(),
         };
-        Self { name: name.to_owned(), connection, pool, writes: gate, gate: RwLock::new(()), state: Mutex::new(state) }
+        Self {
+            name: name.to_owned(),
+            connection,
+            term: epoch,
+            pool,
+            writes: gate,
+            gate: RwLock::new(()),
+            state: Mutex::new(state),
+        }
     }
 
     /// Its spec.

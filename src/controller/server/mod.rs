@@ -172,7 +172,7 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
         .await
         .map_err(|error| Trouble::new(Reason::MigrationFailed, &error))?;
     server.set_closed(None);
-    for batch in desired::outdated(&inventory.catalogue, &desired::schema(&pool::migrations()), pool::process()) {
+    for batch in desired::outdated(&inventory.catalogue, &desired::schema(&pool::migrations()), server.term) {
         server.run(&batch, None).await.map_err(|error| Trouble { reason: error.reason(), message: chain(&error) })?;
     }
     sweep::sweep(context, server).await;
