@@ -406,7 +406,6 @@ mod tests {
 
     #[test]
     fn what_somebody_widened_is_taken_back() {
-        let (own, other) = (wanted(1), wanted(2));
         type Damage = fn(&mut Catalogue);
         fn login(catalogue: &mut Catalogue) -> &mut Role {
             catalogue.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed")
@@ -414,6 +413,7 @@ mod tests {
         fn database(catalogue: &mut Catalogue) -> &mut Database {
             catalogue.databases.get_mut(&names::database(Uuid::from_u128(1))).expect("claimed")
         }
+        let (own, other) = (wanted(1), wanted(2));
         let damages: [(&str, Damage); 8] = [
             ("PUBLIC may connect", |c| {
                 database(c).grants.insert(String::new(), ["CONNECT".to_owned()].into());

@@ -123,7 +123,7 @@ impl Fleet {
 
     async fn claim(&mut self, index: usize, schema: &str) {
         let id = index.to_string();
-        for batch in server::clone_template(schema, "hostile", &id) {
+        for batch in server::clone_template(schema, 1, &id) {
             self.run(&batch).await;
         }
         let catalogue = self.catalogue().await;

@@ -77,7 +77,7 @@ pub async fn state(fleet: &mut Fleet) -> State {
                 let rows = format!("SELECT string_agg(t::text, ',' ORDER BY t::text) FROM public.{table} t");
                 let rows: Option<String> =
                     sqlx::query_scalar(AssertSqlSafe(rows)).fetch_one(&mut *connection).await.unwrap();
-                digest += &format!(" {table}: {}", rows.unwrap_or_default());
+                digest.extend([" ", table, ": ", &rows.unwrap_or_default()]);
             }
         }
         contents.insert(database, digest);
@@ -130,7 +130,7 @@ fn rows(rows: &[PgRow]) -> String {
 /// one only when all of them are refused alike.
 pub async fn attempt(options: PgConnectOptions, statements: &str) -> Answer {
     let refused = |error: sqlx::Error, session: bool| {
-        let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
         (if session { code.unwrap_or_else(|| "?".into()) } else { String::new() }, error.to_string())
     };
     let work = async {
