@@ -55,7 +55,7 @@ pub fn roles(catalogue: &Catalogue, migrator: &str, backup: &str) -> Option<Batc
         if !role.login {
             statements.push(Statement::RoleLogin { name: name.into(), login: true });
         }
-        if role.creator {
+        if role.special {
             statements.push(Statement::RolePlain { name: name.into() });
         }
         let wanted: BTreeSet<String> = member_of.into_iter().collect();
@@ -246,7 +246,7 @@ mod tests {
         batch.statements().iter().for_each(|statement| catalogue.execute(statement));
         assert_eq!(roles(&catalogue, "verifier-m", "verifier-b"), None);
         assert!(roles(&catalogue, "another", "verifier-b").expect("the password changed").text().contains("another"));
-        catalogue.roles.get_mut(names::MIGRATOR).expect("made").creator = true;
+        catalogue.roles.get_mut(names::MIGRATOR).expect("made").special = true;
         assert!(roles(&catalogue, "verifier-m", "verifier-b").is_some());
     }
 
