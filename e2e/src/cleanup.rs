@@ -2,8 +2,10 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
+use kube::core::PartialObjectMeta;
+use kube::{Resource, ResourceExt};
+use maintenance_os::api::Tenant;
 use serde_json::json;
 
 use crate::administrator::CENTRAL;
@@ -33,11 +35,23 @@ pub async fn heal(world: &World) {
         world.change_secret(OPERATOR, SERVER, &[("password", &password)]).await;
         world.merge(&world.secrets(OPERATOR), SERVER, &json!({ "data": { "password.right": null } })).await;
     }
+    world.merge(&world.servers(), SERVER, &json!({ "spec": { "capacity": { "maxTenants": 1000 } } })).await;
     world.scale_operator(1).await;
     world.server_becomes(90, "True", "Active").await;
 }
 
 async fn remove(world: &World) {
+    let labelled = ListParams::default().labels(LABEL);
+    let at_once = DeleteParams::default();
+    let all: Api<PartialObjectMeta<Tenant>> = Api::all(world.client.clone());
+    // Those that do not decode would make every list of Tenants fail.
+    for tenant in all.list_metadata(&labelled).await.expect("listing Tenants") {
+        let namespace = tenant.meta().namespace.clone().unwrap_or_default();
+        let api: Api<PartialObjectMeta<Tenant>> = Api::namespaced(world.client.clone(), &namespace);
+        if tenant.finalizers().is_empty() {
+            let _ = api.delete(&tenant.name_any(), &at_once).await;
+        }
+    }
     for tenant in world.made_by_tests().await {
         let name = tenant.name_any();
         if tenant.metadata.deletion_timestamp.is_none() || tenant.spec.deletion_policy != Default::default() {
@@ -48,11 +62,13 @@ async fn remove(world: &World) {
     }
     let gone = wait(60, async || {
         let left = world.made_by_tests().await;
-        if left.is_empty() { Ok(()) } else { Err(format!("{:?}", left.iter().map(ResourceExt::name_any).collect::<Vec<_>>())) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{:?}", left.iter().map(ResourceExt::name_any).collect::<Vec<_>>()))
+        }
     });
     gone.await.unwrap_or_else(|left| panic!("Tenants of tests do not go: {left}"));
-    let labelled = ListParams::default().labels(LABEL);
-    let at_once = DeleteParams::default();
     let secrets: Api<Secret> = world.secrets(CUSTOMERS);
     secrets.delete_collection(&at_once, &labelled).await.expect("deleting the Secrets of tests");
     world.plans().delete_collection(&at_once, &labelled).await.expect("deleting the Plans of tests");
@@ -91,7 +107,8 @@ impl World {
         within(seconds, &format!("DatabaseServer {name} is Ready={status} {reason}"), async || {
             let server = self.servers().get(name).await.map_err(|error| error.to_string())?;
             let conditions = server.status.map(|status| status.conditions).unwrap_or_default();
-            let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready").ok_or("no condition Ready")?;
+            let ready =
+                conditions.into_iter().find(|condition| condition.type_ == "Ready").ok_or("no condition Ready")?;
             if ready.status == status && ready.reason == reason {
                 Ok(ready.message)
             } else {

@@ -23,7 +23,10 @@ pub async fn state(world: &World) {
         eprintln!("--- kubectl {look}\n{}", lines[lines.len().saturating_sub(80)..].join("\n"));
     }
     let rows = world
-        .try_psql(CENTRAL, "SELECT slug, ledger_state, id, server, object_uid FROM tenants ORDER BY created_at DESC LIMIT 40")
+        .try_psql(
+            CENTRAL,
+            "SELECT slug, ledger_state, id, server, object_uid FROM tenants ORDER BY created_at DESC LIMIT 40",
+        )
         .await;
     eprintln!("--- ledger\n{}", rows.map_or_else(|error| error, |rows| rows.join("\n")));
 }

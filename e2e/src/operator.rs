@@ -20,10 +20,16 @@ impl World {
     pub(crate) async fn operator_resync(&self) -> u64 {
         let deployment = self.operator().get(DEPLOYMENT).await.expect("the operator is installed");
         let containers = deployment.spec.template.spec.map(|pod| pod.containers).unwrap_or_default();
-        let value = containers.iter().flat_map(|container| container.env.iter().flatten()).find(|variable| variable.name == "MOS_RESYNC");
+        let value = containers
+            .iter()
+            .flat_map(|container| container.env.iter().flatten())
+            .find(|variable| variable.name == "MOS_RESYNC");
         let text = value.and_then(|variable| variable.value.clone()).expect("the operator's MOS_RESYNC");
         let resync = maintenance_os::settings::parse_duration(&text).expect("a duration").as_secs();
-        assert!(resync <= 30, "the operator compares everything every {resync} s, too rarely to wait for it: install it with operator.resync=20s");
+        assert!(
+            resync <= 30,
+            "the operator compares everything every {resync} s, too rarely to wait for it: install it with operator.resync=20s"
+        );
         resync
     }
 
@@ -54,7 +60,10 @@ impl World {
     /// Ends the operator in good order, and waits until another one leads.
     pub async fn restart_operator(&self) {
         let (before, _) = self.leader().await;
-        self.pods(OPERATOR).delete(&before, &kube::api::DeleteParams::default()).await.expect("deleting the operator's pod");
+        self.pods(OPERATOR)
+            .delete(&before, &kube::api::DeleteParams::default())
+            .await
+            .expect("deleting the operator's pod");
         self.another_leads(60, &before).await;
     }
 

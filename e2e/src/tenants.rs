@@ -79,6 +79,16 @@ impl World {
         .await
     }
 
+    /// The reason of the first verdict on a Tenant that says more than that work goes on.
+    pub async fn condition_reason(&self, name: &str) -> String {
+        within(30, &format!("a verdict on Tenant {name}"), async || {
+            let tenant = self.tenants().get(name).await.map_err(|error| error.to_string())?;
+            let ready = ready(&tenant).ok_or("no condition Ready")?;
+            if ready.reason == "Provisioning" { Err(format!("{ready:?}")) } else { Ok(ready.reason) }
+        })
+        .await
+    }
+
     /// A condition of a Tenant.
     pub async fn condition(&self, name: &str, kind: &str) -> Option<Condition> {
         let tenant = self.tenants().get(name).await.expect("the Tenant is there");

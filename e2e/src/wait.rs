@@ -14,11 +14,7 @@ pub type Missed = String;
 /// # Panics
 /// When the time is up, with what was seen last.
 #[track_caller]
-pub fn within<T>(
-    seconds: u64,
-    what: &str,
-    look: impl AsyncFnMut() -> Result<T, Missed>,
-) -> impl Future<Output = T> {
+pub fn within<T>(seconds: u64, what: &str, look: impl AsyncFnMut() -> Result<T, Missed>) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
     async move {
         match wait(seconds, look).await {

@@ -99,7 +99,8 @@ impl World {
     /// The keys of a Secret as text.
     pub async fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, String>> {
         let secret = self.secrets(namespace).get_opt(name).await.expect("reading a Secret")?;
-        let text = |(key, value): (String, k8s_openapi::ByteString)| (key, String::from_utf8_lossy(&value.0).into_owned());
+        let text =
+            |(key, value): (String, k8s_openapi::ByteString)| (key, String::from_utf8_lossy(&value.0).into_owned());
         Some(secret.data.unwrap_or_default().into_iter().map(text).collect())
     }
 

@@ -66,7 +66,8 @@ async fn the_table_of_kubectl_shows_what_one_wants_to_know() {
         })
         .await;
         let heads: Vec<_> = row[0].split_whitespace().collect();
-        let wanted = ["NAME", "PLAN", "READY", "STATUS", "HOST", "SCHEMA", "BACKUP", "AGE", "DATABASE", "SERVER", "MESSAGE"];
+        let wanted =
+            ["NAME", "PLAN", "READY", "STATUS", "HOST", "SCHEMA", "BACKUP", "AGE", "DATABASE", "SERVER", "MESSAGE"];
         assert_eq!(heads, wanted);
         for value in [&name, "pro", "True", "Active", &World::host(&name), &format!("tenant_{uuid}"), "pg-demo-1"] {
             assert!(row[1].split_whitespace().any(|cell| cell == value), "{value} in {}", row[1]);

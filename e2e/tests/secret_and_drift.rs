@@ -18,7 +18,11 @@ async fn a_binding_secret_that_was_deleted_or_changed_is_put_right() {
         world.kill(&world.secrets("customers"), &secret).await;
         let is_right = async || {
             let now = world.secret("customers", &secret).await;
-            if now.as_ref() == Some(&wanted) { Ok(()) } else { Err(format!("keys {:?}", now.map(|now| now.into_keys().collect::<Vec<_>>()))) }
+            if now.as_ref() == Some(&wanted) {
+                Ok(())
+            } else {
+                Err(format!("keys {:?}", now.map(|now| now.into_keys().collect::<Vec<_>>())))
+            }
         };
         within(10, "the deleted Secret is back", is_right).await;
         world.change_secret("customers", &secret, &[("password", "changed"), ("host", "evil.example")]).await;
@@ -42,7 +46,8 @@ async fn slices_that_were_deleted_or_changed_are_written_again_within_a_resync()
                 if damage == "deleted" {
                     world.kill(&slices, &slice).await;
                 } else {
-                    let empty = json!({ "schema": 1, "generation": 1, "epoch": 1, "entries": {} }).to_string();
+                    let empty =
+                        json!({ "schema": 1, "generation": 1, "epoch": 1, "entries": [], "tenants": [] }).to_string();
                     world.change_secret("maintenance-os", &slice, &[("slice.json", &empty)]).await;
                 }
                 within(one_resync(world), &format!("{slice}, {damage}, names the tenant again"), async || {
