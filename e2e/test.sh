@@ -40,13 +40,13 @@ code() {
 	eval "$(sed 's/MOS_TEST_/MOS_TEST_OPERATOR_/' "$cache/postgres-operator/env" "$cache/apiserver-operator/env")"
 	source "$cache/postgres-local/env"
 	source "$cache/apiserver-local/env"
-	PATH=$cache/tools/bin:$PATH cargo nextest run --locked --package maintenance-os "$@"
+	PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --package maintenance-os "$@"
 }
 
 cluster() {
 	install_nextest
 	e2e/demo/demo.sh
-	KUBECONFIG=$cluster/admin.kubeconfig PATH=$cache/tools/bin:$PATH cargo nextest run --locked --package maintenance-os-e2e "$@"
+	KUBECONFIG=$cluster/admin.kubeconfig PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --package maintenance-os-e2e "$@"
 }
 
 case ${1:-} in
