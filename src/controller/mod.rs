@@ -8,6 +8,7 @@ mod servers;
 mod start;
 mod tenant;
 mod tls;
+mod undecodable;
 mod watch;
 
 use std::collections::HashMap;
@@ -84,7 +85,8 @@ pub async fn operate(
         .context("reading the central database's settings")?;
     let (wake, woken) = mpsc::unbounded_channel();
     let fleet = Arc::new(Fleet::new(settings.app_service.clone(), wake.clone(), gate.clone()));
-    let (tenants, tenant_events) = watch::tenants(&client);
+    let (tell, undecodable) = mpsc::unbounded_channel();
+    let (tenants, tenant_events) = watch::tenants(&client, tell);
     let (plans, plan_events) = watch::plans(&client);
     let bindings: Vec<_> = settings
         .tenant_namespaces
@@ -126,6 +128,7 @@ pub async fn operate(
     let mut leadership =
         Leadership::new(client.clone(), &context.settings.namespace, LEASE, context.settings.identity.clone());
     let Some(term) = leadership.acquire(&stop).await else { return Ok(()) };
+    tasks.spawn(undecodable::tell(Arc::clone(&context), undecodable));
     // Everything that writes ends before the Lease is released, and at once when it is lost.
     let (leading, released) = (stop.child_token(), CancellationToken::new());
     let mut lease = tokio::spawn(leadership.hold(released.clone()));
@@ -163,7 +166,8 @@ async fn lead(
     tasks.spawn(server::pool::refill(Arc::clone(&context), stop.clone()));
     tasks.spawn(resync(Arc::clone(&context), stop.clone()));
     tasks.spawn(plan::count(Arc::clone(&context), stop.clone()));
-    let servers = Controller::new(Api::<DatabaseServer>::all(client.clone()), watcher::Config::default())
+    let (known_servers, server_events) = watch::servers(&client);
+    let servers = Controller::for_stream(server_events, known_servers)
         .with_config(Config::default().concurrency(SERVERS_AT_A_TIME))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use futures::future::join_all;
 use kube::Api;
 use kube::api::ListParams;
+use kube::core::DeserializeGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
@@ -68,11 +69,16 @@ async fn prepare_central(context: &Arc<Context>) -> Result<(), crate::central::C
 /// Visits every server once and hears every reader once, within bounds.
 pub async fn first_visits(context: &Arc<Context>, stop: &CancellationToken) {
     let visits = async {
-        let servers = Api::<DatabaseServer>::all(context.client.clone()).list(&ListParams::default()).await;
+        let servers =
+            Api::<DeserializeGuard<DatabaseServer>>::all(context.client.clone()).list(&ListParams::default()).await;
         match servers {
             Ok(servers) => drop(
                 join_all(
-                    servers.items.into_iter().map(|object| server::reconcile(Arc::new(object), Arc::clone(context))),
+                    servers
+                        .items
+                        .into_iter()
+                        .filter_map(|guard| guard.0.ok())
+                        .map(|object| server::reconcile(Arc::new(object), Arc::clone(context))),
                 )
                 .await,
             ),

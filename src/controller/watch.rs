@@ -4,40 +4,112 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
+use kube::core::error_boundary::InvalidObject;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{Predicate, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::fleet::Wake;
-use crate::api::{LABEL_TENANT, Plan, Tenant};
+use crate::api::{DatabaseServer, LABEL_TENANT, Plan, Tenant};
 use crate::error::chain;
 
 type Events<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
 
-/// Every Tenant; events are those that change what is asked for, not our own writes of status.
-pub fn tenants(client: &Client) -> (Store<Tenant>, Events<Tenant>) {
+/// Every Tenant; events are those that change what is asked for, not our own writes of status. Those that do not decode
+/// go to `undecodable`.
+pub fn tenants(client: &Client, undecodable: mpsc::UnboundedSender<InvalidObject>) -> (Store<Tenant>, Events<Tenant>) {
     let (store, writer) = reflector::store();
     let changed = predicates::generation.combine(predicates::annotations).combine(predicates::finalizers);
-    let events = watcher(Api::<Tenant>::all(client.clone()), watcher::Config::default())
-        .modify(|tenant| tenant.managed_fields_mut().clear())
+    // A closed channel: the operator is stopping.
+    let tell = move |object| drop(undecodable.send(object));
+    let events = decoded(watcher(Api::all(client.clone()), watcher::Config::default()), tell)
+        .modify(|tenant: &mut Tenant| tenant.managed_fields_mut().clear())
         .default_backoff()
-        .reflect(writer)
-        .applied_objects()
-        .predicate_filter(changed, kube::runtime::PredicateConfig::default());
+        .reflect(writer);
+    let events = applied(events).predicate_filter(changed, kube::runtime::PredicateConfig::default());
     (store, events.boxed())
 }
 
 /// Every Plan.
 pub fn plans(client: &Client) -> (Store<Plan>, Events<Plan>) {
     let (store, writer) = reflector::store();
-    let events = watcher(Api::<Plan>::all(client.clone()), watcher::Config::default())
+    let events = decoded(watcher(Api::all(client.clone()), watcher::Config::default()), |_| {})
         .default_backoff()
         .reflect(writer)
         .touched_objects();
     (store, events.boxed())
+}
+
+/// Every DatabaseServer.
+pub fn servers(client: &Client) -> (Store<DatabaseServer>, Events<DatabaseServer>) {
+    let (store, writer) = reflector::store();
+    let events = decoded(watcher(Api::all(client.clone()), watcher::Config::default()), |_| {})
+        .default_backoff()
+        .reflect(writer);
+    (store, applied(events).boxed())
+}
+
+/// The events of what decodes. One object that does not would otherwise fail every list that it is in, and with it the
+/// watch of all others.
+fn decoded<K: Resource<DynamicType = ()> + Default>(
+    events: impl Stream<Item = Result<Event<DeserializeGuard<K>>, watcher::Error>>,
+    undecodable: impl Fn(InvalidObject),
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> {
+    let decode = move |guard: DeserializeGuard<K>| {
+        guard.0.map_err(|invalid| {
+            let (kind, metadata) = (K::kind(&()), &invalid.metadata);
+            let name =
+                [metadata.namespace.as_deref(), metadata.name.as_deref()].map(Option::unwrap_or_default).join("/");
+            tracing::warn!(%kind, name, error = invalid.error, "an object cannot be read and is passed over");
+            undecodable(invalid);
+        })
+    };
+    events.filter_map(move |event| {
+        let event = match event {
+            Err(error) => Some(Err(error)),
+            Ok(Event::Init) => Some(Ok(Event::Init)),
+            Ok(Event::InitDone) => Some(Ok(Event::InitDone)),
+            Ok(Event::InitApply(guard)) => decode(guard).ok().map(|object| Ok(Event::InitApply(object))),
+            // What was known of it before it became unreadable stands.
+            Ok(Event::Apply(guard)) => decode(guard).ok().map(|object| Ok(Event::Apply(object))),
+            // Its name is enough to forget it.
+            Ok(Event::Delete(guard)) => Some(Ok(Event::Delete(guard.0.unwrap_or_else(|invalid| {
+                let mut object = K::default();
+                *object.meta_mut() = invalid.metadata;
+                object
+            })))),
+        };
+        std::future::ready(event)
+    })
+}
+
+/// Objects that came or changed; those of a list once it is whole, because only then the store shows them: a visit of
+/// one that the store does not know is not made again.
+fn applied<K>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+) -> impl Stream<Item = Result<K, watcher::Error>> {
+    let mut listed = Vec::new();
+    events.flat_map(move |event| {
+        let objects = match event {
+            Err(error) => vec![Err(error)],
+            Ok(Event::Init) => {
+                listed.clear();
+                Vec::new()
+            }
+            Ok(Event::InitApply(object)) => {
+                listed.push(Ok(object));
+                Vec::new()
+            }
+            Ok(Event::InitDone) => std::mem::take(&mut listed),
+            Ok(Event::Apply(object)) => vec![Ok(object)],
+            Ok(Event::Delete(_)) => Vec::new(),
+        };
+        futures::stream::iter(objects)
+    })
 }
 
 /// The binding Secrets of a namespace, without their data.
@@ -112,5 +184,48 @@ pub async fn follow_bindings(context: Arc<Context>, namespace: String, mut event
         if let Some(owner) = owner {
             let _ = context.wake.send(Wake::One(ObjectRef::new(&owner.name).within(&namespace)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn guard(name: &str, spec: &Value) -> DeserializeGuard<Tenant> {
+        let object = json!({ "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "Tenant", "metadata": { "name": name }, "spec": spec });
+        serde_json::from_value(object).expect("a guard takes everything with metadata")
+    }
+
+    #[tokio::test]
+    async fn what_does_not_decode_is_told_and_everything_else_goes_on() {
+        let good = json!({ "displayName": "Good", "planRef": { "name": "pro" } });
+        let bad = json!({ "displayName": 7 });
+        let events = [
+            Event::Init,
+            Event::InitApply(guard("a", &good)),
+            Event::InitApply(guard("b", &bad)),
+            Event::InitApply(guard("c", &good)),
+            Event::InitDone,
+            Event::Apply(guard("d", &bad)),
+            Event::Apply(guard("e", &good)),
+            Event::Delete(guard("b", &bad)),
+        ];
+        let told = std::sync::Mutex::new(Vec::new());
+        let events = decoded(futures::stream::iter(events.map(Ok)), |invalid| {
+            told.lock().expect("no panic").push(invalid.metadata.name.unwrap_or_default());
+        });
+        let (store, writer) = reflector::store::<Tenant>();
+        let seen: Vec<_> = applied(events.reflect(writer))
+            .map(|tenant| {
+                let tenant = tenant.expect("no error");
+                assert!(store.get(&ObjectRef::from_obj(&tenant)).is_some(), "the store shows what was yielded");
+                tenant.name_any()
+            })
+            .collect()
+            .await;
+        assert_eq!(seen, ["a", "c", "e"]);
+        assert_eq!(*told.lock().expect("no panic"), ["b", "d"]);
     }
 }

@@ -404,15 +404,16 @@ mod tests {
         assert!(catalogue.open_to_public().is_empty());
     }
 
+    type Damage = fn(&mut Catalogue);
+    fn login(catalogue: &mut Catalogue) -> &mut Role {
+        catalogue.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed")
+    }
+    fn database(catalogue: &mut Catalogue) -> &mut Database {
+        catalogue.databases.get_mut(&names::database(Uuid::from_u128(1))).expect("claimed")
+    }
+
     #[test]
     fn what_somebody_widened_is_taken_back() {
-        type Damage = fn(&mut Catalogue);
-        fn login(catalogue: &mut Catalogue) -> &mut Role {
-            catalogue.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed")
-        }
-        fn database(catalogue: &mut Catalogue) -> &mut Database {
-            catalogue.databases.get_mut(&names::database(Uuid::from_u128(1))).expect("claimed")
-        }
         let (own, other) = (wanted(1), wanted(2));
         let damages: [(&str, Damage); 8] = [
             ("PUBLIC may connect", |c| {

@@ -24,9 +24,10 @@ impl Operator {
         let killed = CancellationToken::new();
         let (settings, config, kill) = (world.settings(), world.config.clone(), killed.clone());
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let builder = &mut tokio::runtime::Builder::new_multi_thread();
+            let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime can be made");
             runtime.block_on(async {
-                let client = kube::Client::try_from(config).unwrap();
+                let client = kube::Client::try_from(config).expect("a client can be made");
                 let ready = Arc::new(AtomicBool::new(false));
                 let operate =
                     controller::operate(settings, client, ready, gate, Metrics::new().0, CancellationToken::new());

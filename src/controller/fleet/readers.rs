@@ -59,11 +59,11 @@ impl Fleet {
             .expect("a client without TLS can always be made");
         let api: Api<EndpointSlice> = Api::namespaced(client, &namespace);
         let (store, writer) = reflector::store();
-        let events = reflector(writer, watcher(api, watcher::Config::default()).default_backoff());
+        let events = reflector(writer, watcher(api, watcher::Config::default())).default_backoff();
         let mut events = std::pin::pin!(events.take_until(stop.cancelled_owned()));
         while let Some(event) = events.next().await {
             match event {
-                // The store shows a new list when it is complete, and not before.
+                // The store shows a list when it is whole and not before: its last event counts, not its objects.
                 Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
                 Ok(_) => self.follow(&http, &targets(&store.state())),
                 Err(error) => tracing::warn!(error = chain(&error), "the watch of the endpoints broke, trying again"),

@@ -1,0 +1,75 @@
+//! What visitors of a tenant's host see.
+
+use serde_json::{Value, json};
+
+use crate::wait::within;
+use crate::world::World;
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Body.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body as JSON; null when it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// The number of assets that it tells.
+    pub fn assets(&self) -> Option<i64> {
+        self.json()["assets"].as_i64()
+    }
+}
+
+impl World {
+    /// Host of a slug.
+    pub fn host(slug: &str) -> String {
+        format!("{slug}.maintenance-os.com")
+    }
+
+    /// GETs a path of a slug's host.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn try_get(&self, slug: &str, path: &str) -> Result<Answer, String> {
+        let request = self.http.get(format!("{}{path}", self.entry)).header("host", Self::host(slug));
+        let response = request.send().await.map_err(|error| format!("{error:?}"))?;
+        let status = response.status().as_u16();
+        let body = response.text().await.map_err(|error| format!("{error:?}"))?;
+        Ok(Answer { status, body })
+    }
+
+    /// GETs a path of a slug's host.
+    pub async fn get(&self, slug: &str, path: &str) -> Answer {
+        self.try_get(slug, path).await.unwrap_or_else(|error| panic!("asking {slug}{path}: {error}"))
+    }
+
+    /// Adds an asset and is told how many there are.
+    pub async fn add_asset(&self, slug: &str, name: &str) {
+        let request = self.http.post(format!("{}/api/assets", self.entry)).header("host", Self::host(slug));
+        let response = request.json(&json!({ "name": name })).send().await.expect("the host answers");
+        let status = response.status().as_u16();
+        assert_eq!(status, 201, "adding an asset to {slug}: {}", response.text().await.unwrap_or_default());
+    }
+
+    /// How many assets the tenant of a slug has, read through its host; it must answer now.
+    pub async fn assets(&self, slug: &str) -> i64 {
+        let answer = self.get(slug, "/api/tenant").await;
+        assert_eq!(answer.status, 200, "{slug} answers: {}", answer.body);
+        answer.assets().expect("a number of assets")
+    }
+
+    /// Waits until the host of a slug answers with this status.
+    pub async fn answers(&self, seconds: u64, slug: &str, status: u16) -> Answer {
+        within(seconds, &format!("host of {slug} answers {status}"), async || {
+            let answer = self.try_get(slug, "/api/tenant").await?;
+            if answer.status == status { Ok(answer) } else { Err(format!("{}: {}", answer.status, answer.body)) }
+        })
+        .await
+    }
+}
