@@ -26,7 +26,7 @@ const USER: u32 = 65532;
 
 pub struct Pooler {
     agent: Child,
-    pgbouncer: Child,
+    pgbouncer: Option<Child>,
     pub port: u16,
     metrics: u16,
     directory: TempDir,
@@ -44,9 +44,11 @@ impl Pooler {
         let (port, metrics) = (free_port(), free_port());
         write_slices(directory.path(), fleet);
         let agent = agent(directory.path(), port, metrics);
-        until("the agent has written its files", async || directory.path().join("run/pgbouncer.ini").exists()).await;
-        let pgbouncer = pgbouncer(&directory.path().join("run"));
-        let pooler = Self { agent, pgbouncer, port, metrics, directory };
+        // Made first, so that its end is seen to whatever happens.
+        let mut pooler = Self { agent, pgbouncer: None, port, metrics, directory };
+        let run = pooler.directory.path().join("run");
+        until("the agent has written its files", async || run.join("pgbouncer.ini").exists()).await;
+        pooler.pgbouncer = Some(pgbouncer(&run));
         for tenant in &fleet.tenants {
             let options = || pooler.options(&tenant.login(), &tenant.password, &tenant.name());
             until("PgBouncer serves both tenants", async || attempt(options(), "SELECT 1").await.is_ok()).await;
@@ -89,7 +91,7 @@ impl Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
-        for child in [&mut self.agent, &mut self.pgbouncer] {
+        for child in [Some(&mut self.agent), self.pgbouncer.as_mut()].into_iter().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }
