@@ -7,7 +7,7 @@ MOS_CACHE ?= $(HOME)/.cache/maintenance-os
 export MOS_CACHE
 export CARGO_TARGET_DIR ?= $(MOS_CACHE)/target
 
-.PHONY: help demo demo-down cluster test test-code test-cluster lint generate
+.PHONY: help demo demo-down cluster test test-code test-cluster lint generate bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test-cluster: ## Brings the demo up and tests the promises of the README in it
 
 lint: ## Format, clippy, scripts, chart
 	@e2e/test.sh lint
+
+bench: ## The figures of docs/benchmarks.md, on the demo's cluster with a release build (about 15 min)
+	@e2e/bench/bench.sh
 
 generate: ## Writes what is generated: the custom resource definitions, here and in the chart
 	cargo run --quiet --locked --bin maintenance-os -- crds crds

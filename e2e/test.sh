@@ -31,15 +31,22 @@ lint() {
 code() {
 	install_nextest
 	"$here/packages.sh"
+	"$here/build.sh"
 	"$here/postgres-local.sh" start
+	"$here/apiserver-local.sh" start
+	# A pair of their own for the tests that run a whole operator, which sees every Tenant of its cluster.
+	MOS_POSTGRES_NAME=postgres-operator MOS_POSTGRES_PORT=5427 "$here/postgres-local.sh" start
+	MOS_APISERVER_NAME=apiserver-operator MOS_APISERVER_PORT=16543 "$here/apiserver-local.sh" start
+	eval "$(sed 's/MOS_TEST_/MOS_TEST_OPERATOR_/' "$cache/postgres-operator/env" "$cache/apiserver-operator/env")"
 	source "$cache/postgres-local/env"
-	PATH=$cache/tools/bin:$PATH cargo nextest run --locked --package maintenance-os "$@"
+	source "$cache/apiserver-local/env"
+	PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --package maintenance-os "$@"
 }
 
 cluster() {
 	install_nextest
 	e2e/demo/demo.sh
-	KUBECONFIG=$cluster/admin.kubeconfig PATH=$cache/tools/bin:$PATH cargo nextest run --locked --package maintenance-os-e2e "$@"
+	KUBECONFIG=$cluster/admin.kubeconfig PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --package maintenance-os-e2e "$@"
 }
 
 case ${1:-} in

@@ -38,3 +38,122 @@ pub mod settings;
 pub mod slices;
 pub mod telemetry;
 pub mod tenancy;
+
+#[cfg(test)]
+mod boundaries {
+    //! The rules of the map, held by reading the sources.
+
+    use std::path::{Path, PathBuf};
+
+    fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+        fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, found);
+                } else if path.extension().is_some_and(|ending| ending == "rs") {
+                    found.push(path);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder), &mut found);
+        assert!(!found.is_empty(), "no sources in {folder}");
+        let code = |path: PathBuf| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let lines: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            (path, lines.join("\n"))
+        };
+        found.into_iter().map(code).collect()
+    }
+
+    fn assert_without(folders: &[&str], words: &[&str], except: &[&str]) {
+        for (path, code) in folders.iter().flat_map(|folder| sources(folder)) {
+            if except.iter().any(|name| path.ends_with(name)) {
+                continue;
+            }
+            for word in words {
+                assert!(
+                    !code.contains(word),
+                    "{} names `{word}`, which belongs elsewhere: see the map in lib.rs",
+                    path.display()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_should_exist_is_decided_without_io_clock_or_chance() {
+        let impure = [
+            "sqlx",
+            "tokio",
+            "async ",
+            ".await",
+            "kube::Client",
+            "Client,",
+            "Api::",
+            "Timestamp::now",
+            "Instant::now",
+            "SystemTime::now",
+            "std::env",
+            "rand::",
+            "std::fs",
+        ];
+        // The convergence tests are a file of their own.
+        assert_without(&["desired"], &impure, &["convergence.rs"]);
+    }
+
+    #[test]
+    fn what_users_write_has_no_behaviour_of_the_operator() {
+        assert_without(
+            &["api"],
+            &["crate::desired", "crate::controller", "crate::apply", "crate::central", "sqlx", "async "],
+            &[],
+        );
+    }
+
+    #[test]
+    fn observing_never_writes() {
+        let writes = [
+            ".patch(",
+            ".patch_status(",
+            ".create(",
+            ".replace(",
+            ".delete(",
+            "INSERT ",
+            "UPDATE ",
+            "ALTER ",
+            "DROP ",
+            "GRANT ",
+            "REVOKE ",
+        ];
+        assert_without(&["observe"], &writes, &[]);
+    }
+
+    #[test]
+    fn the_request_side_knows_nothing_of_the_operator() {
+        let operator = [
+            "crate::desired",
+            "crate::observe",
+            "crate::apply",
+            "crate::controller",
+            "crate::central",
+            "crate::pooler",
+        ];
+        assert_without(&["app", "tenancy"], &operator, &[]);
+        assert_without(&["tenancy"], &["crate::app"], &[]);
+        assert_without(&["slices"], &["crate::app", "crate::tenancy", "crate::desired", "crate::controller"], &[]);
+    }
+
+    #[test]
+    fn statements_for_servers_are_made_in_one_place() {
+        let statements =
+            ["CREATE ROLE", "CREATE DATABASE", "ALTER ROLE", "ALTER DATABASE", "DROP ROLE", "DROP DATABASE", "GRANT "];
+        assert_without(
+            &["apply", "controller", "observe", "pooler", "slices", "tenancy", "app", "api"],
+            &statements,
+            &[],
+        );
+    }
+}

@@ -62,16 +62,20 @@ impl ConditionType {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($(#[doc = $doc:literal] $name:ident),* $(,)?) => {
         /// Reasons of conditions. Stable API: a name is never reused for something else.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Reason { $($(#[$doc])* $name),* }
+        pub enum Reason { $(#[doc = $doc] $name),* }
         impl Reason {
             /// Every reason, for the README and its test.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
             /// The name in the API.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name)),* }
+            }
+            /// What it means, for people.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $doc.trim()),* }
             }
         }
     };
@@ -134,4 +138,18 @@ reasons! {
     Conflict,
     /// The object cannot be used as it is written; the message says where.
     InvalidSpec,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_every_reason_as_the_code_explains_it() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        for reason in Reason::ALL {
+            let row = format!("| `{}` | {} |", reason.as_str(), reason.meaning());
+            assert!(readme.contains(&row), "README.md lacks the row: {row}");
+        }
+    }
 }

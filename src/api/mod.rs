@@ -42,7 +42,8 @@ pub const ANNOTATION_HASH: &str = "tenancy.maintenance-os.com/desired-hash";
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub struct NameRef {
     /// Name of the object.
-    #[schemars(length(min = 1, max = 63))]
+    // The pattern keeps slashes out: a name is a segment of a path of the API, and never leads out of its namespace.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 }
 

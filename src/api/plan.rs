@@ -31,7 +31,7 @@ use super::tenant::Retention;
 #[serde(rename_all = "camelCase")]
 pub struct PlanSpec {
     /// Name shown to people; up to 100 characters.
-    #[schemars(length(min = 1, max = 100), regex(pattern = r"^[^\x00-\x1f\x7f]+$"))]
+    #[schemars(length(min = 1, max = 100), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"))]
     pub display_name: String,
     /// Price per month as a decimal string with at most two places, as `"49.00"`.
     #[schemars(length(min = 1, max = 11), regex(pattern = r"^[0-9]{1,8}(\.[0-9]{1,2})?$"))]
@@ -101,9 +101,11 @@ pub struct PlanDatabase {
     #[serde(default = "default_max_connections")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_connections: i32,
-    /// Longest statement, as `30s`.
+    /// Longest statement, as `30s`; from 1s to 24h.
     #[serde(default = "default_statement_timeout")]
     #[schemars(length(min = 2, max = 24), regex(pattern = crate::api::DURATION_PATTERN))]
+    // PostgreSQL takes 0 for "no limit" and refuses more than 24 days.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("database.statementTimeout must be from 1s to 24h: every plan has a limit, 30s is usual"))]
     pub statement_timeout: String,
 }
 

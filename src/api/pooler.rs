@@ -13,7 +13,7 @@ use super::server::{PoolMode, SslMode};
 pub struct PoolerSettings {
     /// [`super::slices::SCHEMA`].
     pub schema: u32,
-    /// Grows by one with every write.
+    /// Grows with every write.
     pub generation: u64,
     /// The leadership term of the operator that wrote it; never falls.
     pub epoch: u64,
@@ -52,7 +52,7 @@ pub struct PoolerSettings {
 pub struct PoolerSlice {
     /// [`super::slices::SCHEMA`].
     pub schema: u32,
-    /// Grows by one with every write of this slice.
+    /// Grows with every write of this slice.
     pub generation: u64,
     /// The leadership term of the operator that wrote it; never falls.
     pub epoch: u64,

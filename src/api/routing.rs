@@ -14,7 +14,7 @@ use super::tenant::TenantState;
 pub struct RoutingSlice {
     /// [`super::slices::SCHEMA`].
     pub schema: u32,
-    /// Grows by one with every write of this slice.
+    /// Grows with every write of this slice.
     pub generation: u64,
     /// The leadership term of the operator that wrote it; never falls.
     pub epoch: u64,

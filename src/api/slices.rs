@@ -1,6 +1,6 @@
 //! Slices: the fixed number of Secrets that carry routing and pooler entries from the operator to their readers.
 //!
-//! A slice's Secret has one key, [`SLICE_KEY`], whose value is a JSON document with a `generation` that grows by one
+//! A slice's Secret has one key, [`SLICE_KEY`], whose value is a JSON document with a `generation` that grows
 //! with every write. A reader acknowledges a slice by that number, see [`Acknowledgement`].
 
 use std::collections::BTreeMap;

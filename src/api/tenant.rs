@@ -46,7 +46,7 @@ use super::NameRef;
 #[x_kube(validation = Rule::new("(has(self.database) && has(self.database.serverRef)) == (has(oldSelf.database) && has(oldSelf.database.serverRef))").message("spec.database.serverRef can be set only at creation: to move the data create a TenantMove").reason(Reason::FieldValueForbidden))]
 pub struct TenantSpec {
     /// Name shown to people; up to 255 characters, no control characters.
-    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^\x00-\x1f\x7f]+$"))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"))]
     pub display_name: String,
 
     /// First label of the host. Defaults to metadata.name. Immutable.

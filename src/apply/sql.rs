@@ -31,6 +31,6 @@ pub async fn run(pool: &PgPool, server: &str, batch: &Batch) -> Result<(), Apply
 
 /// The server refuses the login or the right.
 pub fn is_denied(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+    let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
     code.is_some_and(|code| code == "42501" || code.starts_with("28"))
 }

@@ -55,7 +55,7 @@ pub async fn count(context: Arc<Context>, stop: CancellationToken) {
             match write(&context.client, &name, &status).await {
                 Ok(()) => drop(written.insert(name, status)),
                 Err(error) => {
-                    tracing::warn!(plan = name, error = chain(&error), "could not write the status of a Plan")
+                    tracing::warn!(plan = name, error = chain(&error), "could not write the status of a Plan");
                 }
             }
         }

@@ -188,6 +188,8 @@ pub struct Server {
     pub name: String,
     /// How it is reached.
     pub connection: Connection,
+    /// The term in which this process holds the server, see [`fence`].
+    pub term: i64,
     /// The provisioner in `postgres`.
     pub pool: PgPool,
     /// What every write passes.
@@ -233,7 +235,15 @@ impl Server {
             reserved: HashMap::new(),
             doubtful: HashSet::new(),
         };
-        Self { name: name.to_owned(), connection, pool, writes: gate, gate: RwLock::new(()), state: Mutex::new(state) }
+        Self {
+            name: name.to_owned(),
+            connection,
+            term: epoch,
+            pool,
+            writes: gate,
+            gate: RwLock::new(()),
+            state: Mutex::new(state),
+        }
     }
 
     /// Its spec.
@@ -344,10 +354,10 @@ impl Server {
             return (Seen::Known(catalogue), None);
         }
         let warm = state.reserve(uuid);
-        if let Some((name, seen)) = warm.as_ref().and_then(|name| Some((name, state.seen.as_ref()?))) {
-            if let Some(database) = seen.catalogue.databases.get(name) {
-                catalogue.databases.insert(name.clone(), database.clone());
-            }
+        if let Some((name, seen)) = warm.as_ref().and_then(|name| Some((name, state.seen.as_ref()?)))
+            && let Some(database) = seen.catalogue.databases.get(name)
+        {
+            catalogue.databases.insert(name.clone(), database.clone());
         }
         (Seen::Known(catalogue), warm)
     }
@@ -369,10 +379,10 @@ impl Server {
             seen.catalogue.roles.extend(part.roles);
         }
         // A warm database that was reserved may have been renamed: it is not offered again before the next inventory.
-        if let Some(name) = state.reserved.remove(&uuid) {
-            if let Some(seen) = &mut state.seen {
-                seen.catalogue.databases.remove(&name);
-            }
+        if let Some(name) = state.reserved.remove(&uuid)
+            && let Some(seen) = &mut state.seen
+        {
+            seen.catalogue.databases.remove(&name);
         }
         state.doubtful.remove(&uuid);
         Ok(())

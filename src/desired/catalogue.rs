@@ -38,12 +38,13 @@ pub struct Database {
 }
 
 /// One role.
+#[expect(clippy::struct_excessive_bools, reason = "attributes of a role are yes or no in PostgreSQL too")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Role {
     /// May log in.
     pub login: bool,
-    /// CREATEDB or CREATEROLE, which we can take away.
-    pub creator: bool,
+    /// CREATEDB, CREATEROLE, NOINHERIT or an expiry: what a plain role has not and we can take away.
+    pub special: bool,
     /// SUPERUSER, REPLICATION or BYPASSRLS, which only an administrator can take away.
     pub privileged: bool,
     /// -1: without limit.
@@ -53,6 +54,12 @@ pub struct Role {
     /// Memberships it may pass on to others (`WITH ADMIN OPTION`).
     #[serde(default)]
     pub admin_of: BTreeSet<String>,
+    /// Memberships that somebody else granted and that we therefore cannot revoke (PostgreSQL ≥ 16).
+    #[serde(default)]
+    pub granted_by_others: BTreeSet<String>,
+    /// Something in a database belongs to it or is granted to it, so that it cannot be dropped.
+    #[serde(default)]
+    pub holds: bool,
     /// `ALTER ROLE … [IN DATABASE …] SET`: (database or "", name) to value.
     #[serde(default)]
     pub settings: Vec<RoleSetting>,
@@ -137,6 +144,8 @@ impl Catalogue {
                 self.roles.remove(name);
                 for role in self.roles.values_mut() {
                     role.member_of.remove(name);
+                    role.admin_of.remove(name);
+                    role.granted_by_others.remove(name);
                 }
             }
             Statement::EndSessions { .. } | Statement::EndSessionsOf { .. } => {}
@@ -151,7 +160,7 @@ impl Catalogue {
                 Statement::AllowConnections { allow, .. } => database.allow_connections = *allow,
                 Statement::ConnectionLimit { limit, .. } => database.connection_limit = *limit,
                 Statement::DatabaseSetting { key, value: Some(value), .. } => {
-                    drop(database.settings.insert(key.clone(), value.clone()))
+                    drop(database.settings.insert(key.clone(), value.clone()));
                 }
                 Statement::DatabaseSetting { key, value: None, .. } => drop(database.settings.remove(key)),
                 Statement::GrantDatabase { privileges, to, .. } => {
@@ -169,11 +178,13 @@ impl Catalogue {
             match statement {
                 Statement::RoleLogin { login, .. } => role.login = *login,
                 Statement::RolePlain { .. } => {
-                    role.creator = false;
+                    role.special = false;
                     role.connection_limit = -1;
                 }
                 Statement::CommentRole { comment, .. } => role.comment = Some(comment.clone()),
                 Statement::GrantRole { role: granted, .. } => drop(role.member_of.insert(granted.clone())),
+                // What somebody else granted stays, and PostgreSQL only warns.
+                Statement::RevokeRole { role: revoked, .. } if role.granted_by_others.contains(revoked) => {}
                 Statement::RevokeRole { role: revoked, .. } => {
                     role.member_of.remove(revoked);
                     role.admin_of.remove(revoked);

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::catalogue::{Catalogue, Database, Role};
 use super::names::{self, Slot};
+use super::retire::{self, Renewal};
 use super::scram;
 use super::sql::{Batch, Statement};
 
@@ -105,7 +106,7 @@ pub fn standing(wanted: &Wanted, catalogue: &Catalogue) -> Standing {
         let quarantined = catalogue.databases.contains_key(&names::quarantined(wanted.uuid));
         return if quarantined { Standing::Quarantined } else { Standing::Absent };
     };
-    if let Some(reason) = foreign(wanted.uuid, database, catalogue) {
+    if let Some(reason) = foreign(wanted, database, catalogue) {
         return Standing::Foreign(reason);
     }
     let statements = repair(wanted, catalogue, "");
@@ -133,17 +134,9 @@ fn rename_and_repair(wanted: &Wanted, catalogue: &Catalogue, from: &str, schema:
     Batch::transaction(statements)
 }
 
-/// What Retain does on the server: the logins go, the data and its mark stay. Empty: nothing left to do.
+/// What Retain does on the server: the logins go (see [`retire`]), the data and its mark stay. Empty: nothing left to do.
 pub fn release(uuid: Uuid, catalogue: &Catalogue) -> Vec<Statement> {
-    logins_of(uuid, catalogue)
-        .flat_map(|name| {
-            [
-                Statement::RoleLogin { name: name.clone(), login: false },
-                Statement::EndSessionsOf { name: name.clone() },
-                Statement::DropRole { name },
-            ]
-        })
-        .collect()
+    logins_of(uuid, catalogue).flat_map(|name| retire::retire(uuid, &name, catalogue)).collect()
 }
 
 /// What Delete does on the server at first: closed, sessions ended, renamed. Empty: nothing left to do.
@@ -170,7 +163,7 @@ pub fn quarantine(uuid: Uuid, catalogue: &Catalogue) -> Vec<Batch> {
     batches
 }
 
-/// What ends a quarantine: the database goes, then its group role. Refused (None) unless the mark is the tenant's.
+/// What ends a quarantine: the database goes, then its roles. Refused (None) unless the mark is the tenant's.
 pub fn destroy(uuid: Uuid, catalogue: &Catalogue) -> Option<Vec<Batch>> {
     let mut batches = Vec::new();
     let name = names::quarantined(uuid);
@@ -180,9 +173,12 @@ pub fn destroy(uuid: Uuid, catalogue: &Catalogue) -> Option<Vec<Batch>> {
         }
         batches.push(Batch::alone(Statement::DropDatabase { name }));
     }
-    let group = names::database(uuid);
-    if catalogue.roles.contains_key(&group) {
-        batches.push(Batch::transaction(vec![Statement::DropRole { name: group }]));
+    // Also the logins: with the database went what may have kept them.
+    let roles = logins_of(uuid, catalogue).chain([names::database(uuid)]);
+    let drops: Vec<_> =
+        roles.filter(|name| catalogue.roles.contains_key(name)).map(|name| Statement::DropRole { name }).collect();
+    if !drops.is_empty() {
+        batches.push(Batch::transaction(drops));
     }
     Some(batches)
 }
@@ -196,7 +192,8 @@ fn logins_of(uuid: Uuid, catalogue: &Catalogue) -> impl Iterator<Item = String> 
     Slot::BOTH.map(|slot| names::login(uuid, slot)).into_iter().filter(|name| catalogue.roles.contains_key(name))
 }
 
-fn foreign(uuid: Uuid, database: &Database, catalogue: &Catalogue) -> Option<String> {
+fn foreign(wanted: &Wanted, database: &Database, catalogue: &Catalogue) -> Option<String> {
+    let uuid = wanted.uuid;
     let name = names::database(uuid);
     match mark_of(database) {
         None => return Some(format!("database {name} carries no mark of ours")),
@@ -207,9 +204,12 @@ fn foreign(uuid: Uuid, database: &Database, catalogue: &Catalogue) -> Option<Str
         return Some(format!("database {name} belongs to role {} and not to {}", database.owner, names::PROVISIONER));
     }
     let privileged = catalogue.roles.iter().find(|(role, facts)| role.starts_with(&name) && facts.privileged);
-    privileged.map(|(role, _)| {
-        format!("role {role} was made SUPERUSER, REPLICATION or BYPASSRLS: an administrator must take that away")
-    })
+    if let Some((role, _)) = privileged {
+        return Some(format!(
+            "role {role} was made SUPERUSER, REPLICATION or BYPASSRLS: an administrator must take that away"
+        ));
+    }
+    retire::beyond_us(wanted.uuid, &wanted.login_name(), catalogue)
 }
 
 /// The statements that lead from the catalogue to what is wanted; the database is there and opened last.
@@ -217,9 +217,17 @@ fn foreign(uuid: Uuid, database: &Database, catalogue: &Catalogue) -> Option<Str
 /// `schema` is what a new mark says; a database that has a mark keeps the schema that stands there.
 fn repair(wanted: &Wanted, catalogue: &Catalogue, schema: &str) -> Vec<Statement> {
     let name = names::database(wanted.uuid);
-    let empty = Database::default();
+    let mut statements = match retire::renewal(wanted.uuid, &wanted.login_name(), catalogue) {
+        Renewal::None => Vec::new(),
+        Renewal::KeepOut(statements) => return statements,
+        Renewal::Drop(statements) => statements,
+    };
+    let mut after = catalogue.clone();
+    for statement in &statements {
+        after.execute(statement);
+    }
+    let (catalogue, empty) = (&after, Database::default());
     let database = catalogue.databases.get(&name).unwrap_or(&empty);
-    let mut statements = Vec::new();
     repair_mark(wanted, database, schema, &mut statements);
     repair_role(&name, None, [names::TENANTS_ROLE.to_owned()].into(), catalogue, &mut statements);
     repair_logins(wanted, catalogue, &mut statements);
@@ -256,15 +264,14 @@ fn repair_logins(wanted: &Wanted, catalogue: &Catalogue, statements: &mut Vec<St
         statements.push(Statement::CommentRole { name: active.clone(), comment: note });
     }
     // A new login may log in already when it is made.
-    if before.map_or(true, |role| role.login) != wanted.login {
+    if before.is_none_or(|role| role.login) != wanted.login {
         statements.push(Statement::RoleLogin { name: active.clone(), login: wanted.login });
         if !wanted.login {
             statements.push(Statement::EndSessionsOf { name: active.clone() });
         }
     }
-    for name in logins_of(wanted.uuid, catalogue).filter(|name| *name != active) {
-        statements.extend([Statement::EndSessionsOf { name: name.clone() }, Statement::DropRole { name }]);
-    }
+    let unused = logins_of(wanted.uuid, catalogue).filter(|name| *name != active);
+    statements.extend(unused.flat_map(|name| retire::retire(wanted.uuid, &name, catalogue)));
 }
 
 /// Makes a role or takes away what it has too much. `verifier` Some: a login.
@@ -284,7 +291,7 @@ fn repair_role(
         });
         return;
     };
-    if role.creator || role.connection_limit != -1 {
+    if role.special || role.connection_limit != -1 {
         statements.push(Statement::RolePlain { name: name.to_owned() });
     }
     if verifier.is_none() && role.login {
@@ -397,21 +404,22 @@ mod tests {
         assert!(catalogue.open_to_public().is_empty());
     }
 
+    type Damage = fn(&mut Catalogue);
+    fn login(catalogue: &mut Catalogue) -> &mut Role {
+        catalogue.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed")
+    }
+    fn database(catalogue: &mut Catalogue) -> &mut Database {
+        catalogue.databases.get_mut(&names::database(Uuid::from_u128(1))).expect("claimed")
+    }
+
     #[test]
     fn what_somebody_widened_is_taken_back() {
         let (own, other) = (wanted(1), wanted(2));
-        type Damage = fn(&mut Catalogue);
-        fn login(catalogue: &mut Catalogue) -> &mut Role {
-            catalogue.roles.get_mut(&names::login(Uuid::from_u128(1), Slot::A)).expect("claimed")
-        }
-        fn database(catalogue: &mut Catalogue) -> &mut Database {
-            catalogue.databases.get_mut(&names::database(Uuid::from_u128(1))).expect("claimed")
-        }
         let damages: [(&str, Damage); 8] = [
             ("PUBLIC may connect", |c| {
                 database(c).grants.insert(String::new(), ["CONNECT".to_owned()].into());
             }),
-            ("the login may create databases", |c| login(c).creator = true),
+            ("the login may create databases", |c| login(c).special = true),
             ("a member of another tenant", |c| {
                 login(c).member_of.insert(names::database(Uuid::from_u128(2)));
             }),

@@ -12,6 +12,7 @@ pub mod pooler;
 pub mod pooler_objects;
 pub mod provisioning;
 pub mod registration;
+pub mod retire;
 pub mod routing;
 pub mod scram;
 pub mod server;

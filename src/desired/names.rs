@@ -79,14 +79,14 @@ pub fn warm(schema: &str, id: &str) -> String {
     format!("{WARM_PREFIX}{schema}_{id}")
 }
 
-/// A database while it is being cloned and closed: `maintenance_os_cloning_<process>_<id>`. Nobody claims it yet.
-pub fn cloning(process: &str, id: &str) -> String {
-    format!("{CLONING_PREFIX}{process}_{id}")
+/// A database while it is being cloned and closed: `maintenance_os_cloning_<term>_<id>`. Nobody claims it yet.
+pub fn cloning(term: i64, id: &str) -> String {
+    format!("{CLONING_PREFIX}{term}_{id}")
 }
 
-/// Whether `database` was being cloned by another process than this one, which has ended.
-pub fn is_abandoned_clone(database: &str, process: &str) -> bool {
-    database.strip_prefix(CLONING_PREFIX).is_some_and(|rest| !rest.starts_with(&format!("{process}_")))
+/// Whether `database` was being cloned in another term than this one, which has ended.
+pub fn is_abandoned_clone(database: &str, term: i64) -> bool {
+    database.strip_prefix(CLONING_PREFIX).is_some_and(|rest| !rest.starts_with(&format!("{term}_")))
 }
 
 /// Whether `database` is a warm one of `schema`.

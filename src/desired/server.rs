@@ -55,7 +55,7 @@ pub fn roles(catalogue: &Catalogue, migrator: &str, backup: &str) -> Option<Batc
         if !role.login {
             statements.push(Statement::RoleLogin { name: name.into(), login: true });
         }
-        if role.creator {
+        if role.special {
             statements.push(Statement::RolePlain { name: name.into() });
         }
         let wanted: BTreeSet<String> = member_of.into_iter().collect();
@@ -191,8 +191,8 @@ pub fn finish_template(schema: &str) -> Batch {
 
 /// One more warm database. It has another name until it is closed to PUBLIC (grants on databases are not cloned), so that
 /// no claim can meet it half made.
-pub fn clone_template(schema: &str, process: &str, id: &str) -> [Batch; 2] {
-    let (cloning, warm) = (names::cloning(process, id), names::warm(schema, id));
+pub fn clone_template(schema: &str, term: i64, id: &str) -> [Batch; 2] {
+    let (cloning, warm) = (names::cloning(term, id), names::warm(schema, id));
     [
         Batch::alone(Statement::CreateDatabase { name: cloning.clone(), template: names::template(schema) }),
         Batch::transaction(vec![
@@ -203,9 +203,9 @@ pub fn clone_template(schema: &str, process: &str, id: &str) -> [Batch; 2] {
 }
 
 /// Clones that an operator which has ended left half made, and warm databases of schemas that no new tenant gets any more.
-pub fn outdated(catalogue: &Catalogue, schema: &str, process: &str) -> Vec<Batch> {
+pub fn outdated(catalogue: &Catalogue, schema: &str, term: i64) -> Vec<Batch> {
     let is_outdated = |name: &str| {
-        (names::is_warm(name) && !names::is_warm_of(name, schema)) || names::is_abandoned_clone(name, process)
+        (names::is_warm(name) && !names::is_warm_of(name, schema)) || names::is_abandoned_clone(name, term)
     };
     let outdated = catalogue.databases.iter().filter(|(name, database)| {
         is_outdated(name) && database.owner == names::PROVISIONER && !database.allow_connections
@@ -246,7 +246,7 @@ mod tests {
         batch.statements().iter().for_each(|statement| catalogue.execute(statement));
         assert_eq!(roles(&catalogue, "verifier-m", "verifier-b"), None);
         assert!(roles(&catalogue, "another", "verifier-b").expect("the password changed").text().contains("another"));
-        catalogue.roles.get_mut(names::MIGRATOR).expect("made").creator = true;
+        catalogue.roles.get_mut(names::MIGRATOR).expect("made").special = true;
         assert!(roles(&catalogue, "verifier-m", "verifier-b").is_some());
     }
 

@@ -102,7 +102,7 @@ pub enum Statement {
         /// SCRAM verifier.
         verifier: String,
     },
-    /// Takes CREATEDB, CREATEROLE and a connection limit of its own away.
+    /// Takes CREATEDB, CREATEROLE, NOINHERIT, an expiry and a connection limit of its own away.
     RolePlain {
         /// The role.
         name: String,
@@ -257,7 +257,8 @@ impl Statement {
                 format!("ALTER ROLE {} PASSWORD {}", identifier(name), literal(verifier))
             }
             Self::RolePlain { name } => {
-                format!("ALTER ROLE {} NOCREATEDB NOCREATEROLE CONNECTION LIMIT -1", identifier(name))
+                let plain = "NOCREATEDB NOCREATEROLE INHERIT CONNECTION LIMIT -1 VALID UNTIL 'infinity'";
+                format!("ALTER ROLE {} {plain}", identifier(name))
             }
             Self::CommentRole { name, comment } => {
                 format!("COMMENT ON ROLE {} IS {}", identifier(name), literal(comment))

@@ -76,7 +76,7 @@ fn part(writer: &mut Writer<'_>, condition: ConditionType, health: Option<&Healt
         }
         Some(Health::Ready(message)) => writer.set(condition, Some(true), Reason::Active, message),
         Some(Health::Progressing(reason, message) | Health::Blocked(reason, message)) => {
-            writer.set(condition, Some(false), *reason, message)
+            writer.set(condition, Some(false), *reason, message);
         }
     }
 }

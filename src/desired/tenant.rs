@@ -61,10 +61,10 @@ pub fn plan(facts: &Facts) -> Outlook {
         outlook.effects.push(Effect::AddFinalizer);
         return outlook;
     }
-    if outlook.take(ConditionType::Registered, registration::plan(facts)) {
-        if let Some(row) = facts.row() {
-            parts(facts, row, &mut outlook);
-        }
+    if outlook.take(ConditionType::Registered, registration::plan(facts))
+        && let Some(row) = facts.row()
+    {
+        parts(facts, row, &mut outlook);
     }
     outlook
 }

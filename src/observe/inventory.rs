@@ -61,7 +61,8 @@ SELECT current_setting('server_version') AS version,
        pg_is_in_recovery() OR current_setting('transaction_read_only')::bool AS read_only";
 
 /// $1: names of databases, or NULL for all; $2: prefix of roles, or NULL for all; $3: the provisioner, who administers
-/// every role that it made and is left out.
+/// every role that it made and is left out. Rights on databases and granted memberships keep a role from being dropped too,
+/// but those we can take back; before PostgreSQL 16 also what others granted.
 const CATALOGUE: &str = "
 WITH database AS (
   SELECT d.oid, d.datname, d.datdba, d.datallowconn, d.datconnlimit, d.datacl
@@ -90,7 +91,9 @@ WITH database AS (
     LEFT JOIN pg_database d ON d.oid = p.setdatabase WHERE p.setrole <> 0 GROUP BY 1
 ), memberships AS (
   SELECT m.member AS oid, jsonb_agg(DISTINCT g.rolname::text) AS member_of,
-         coalesce(jsonb_agg(DISTINCT g.rolname::text) FILTER (WHERE m.admin_option), '[]') AS admin_of
+         coalesce(jsonb_agg(DISTINCT g.rolname::text) FILTER (WHERE m.admin_option), '[]') AS admin_of,
+         coalesce(jsonb_agg(DISTINCT g.rolname::text) FILTER (WHERE pg_get_userbyid(m.grantor) <> $3
+           AND current_setting('server_version_num')::int >= 160000), '[]') AS granted_by_others
     FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid GROUP BY 1
 )
 SELECT jsonb_build_object(
@@ -100,8 +103,12 @@ SELECT jsonb_build_object(
       'grants', coalesce(g.grants, '{}'), 'settings', coalesce(s.settings, '{}')))
     FROM database d LEFT JOIN grants g USING (oid) LEFT JOIN database_settings s USING (oid)), '{}'),
   'roles', coalesce((SELECT jsonb_object_agg(r.rolname, jsonb_build_object(
-      'login', r.rolcanlogin, 'creator', r.rolcreatedb OR r.rolcreaterole,
+      'login', r.rolcanlogin, 'special', r.rolcreatedb OR r.rolcreaterole OR NOT r.rolinherit
+        OR coalesce(r.rolvaliduntil <> 'infinity', false),
       'privileged', r.rolsuper OR r.rolreplication OR r.rolbypassrls, 'connection_limit', r.rolconnlimit,
       'member_of', coalesce(m.member_of, '[]'), 'admin_of', coalesce(m.admin_of, '[]'),
+      'granted_by_others', coalesce(m.granted_by_others, '[]'),
+      'holds', EXISTS (SELECT FROM pg_shdepend h WHERE h.refclassid = 'pg_authid'::regclass AND h.refobjid = r.oid
+        AND (h.dbid <> 0 OR h.classid NOT IN ('pg_database'::regclass, 'pg_auth_members'::regclass))),
       'settings', coalesce(s.settings, '[]'), 'comment', shobj_description(r.oid, 'pg_authid')))
     FROM role r LEFT JOIN memberships m USING (oid) LEFT JOIN role_settings s USING (oid)), '{}')) AS catalogue";

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
@@ -126,9 +127,7 @@ impl Fleet {
         if !change(&mut slice.entries) {
             return;
         }
-        slice.dirty = true;
-        // The next snapshot, which is the first that holds this change, gets this number.
-        let generation = slice.generation + 1;
+        let generation = slice.change(u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default());
         if let Some((uuid, tenant)) = who {
             state.pending.insert((name, uuid), Pending { generation, since: Instant::now(), tenant });
         }

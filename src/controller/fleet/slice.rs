@@ -26,6 +26,8 @@ pub struct Slice {
     pub server: Option<String>,
     /// Number of the newest snapshot that was taken to be written.
     pub generation: u64,
+    /// The least that the next snapshot's number may be.
+    next: u64,
     /// Number of the document when this process read it.
     pub loaded: u64,
     /// The term that wrote the document which this process read.
@@ -52,6 +54,7 @@ impl Slice {
             entries,
             server: server.map(str::to_owned),
             generation: 0,
+            next: 0,
             loaded: 0,
             epoch: 0,
             resource_version: None,
@@ -118,6 +121,22 @@ impl Slice {
             resource_version: secret.metadata.resource_version.clone(),
             ..Self::new(entries, server)
         })
+    }
+
+    /// Notes a change at this time; the number that the first snapshot with it has at least.
+    ///
+    /// Numbers grow with the clock, so that a slice which was deleted and is written anew has higher ones than readers
+    /// have ever acknowledged.
+    pub fn change(&mut self, now_milliseconds: u64) -> u64 {
+        self.dirty = true;
+        self.next = self.next.max(self.generation + 1).max(now_milliseconds);
+        self.next
+    }
+
+    /// Gives the next snapshot its number.
+    pub fn take_number(&mut self) {
+        self.dirty = false;
+        self.generation = self.next.max(self.generation + 1);
     }
 
     /// The document.

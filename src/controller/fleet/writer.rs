@@ -93,8 +93,7 @@ impl Fleet {
     fn snapshot(&self, name: &str, epoch: u64) -> Option<Secret> {
         let mut state = self.lock();
         let slice = state.slices.get_mut(name).filter(|slice| slice.dirty)?;
-        slice.generation += 1;
-        slice.dirty = false;
+        slice.take_number();
         let mut secret = Secret {
             data: Some([(SLICE_KEY.to_owned(), ByteString(slice.document(epoch).into_bytes()))].into()),
             ..Secret::default()

@@ -172,7 +172,7 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
         .await
         .map_err(|error| Trouble::new(Reason::MigrationFailed, &error))?;
     server.set_closed(None);
-    for batch in desired::outdated(&inventory.catalogue, &desired::schema(&pool::migrations()), pool::process()) {
+    for batch in desired::outdated(&inventory.catalogue, &desired::schema(&pool::migrations()), server.term) {
         server.run(&batch, None).await.map_err(|error| Trouble { reason: error.reason(), message: chain(&error) })?;
     }
     sweep::sweep(context, server).await;
@@ -190,25 +190,24 @@ async fn role_passwords(context: &Context, server: &str) -> anyhow::Result<Passw
     let name = names::server_roles(server);
     let found =
         secrets.get_opt(&name).await.map_err(|source| ApplyError::kubernetes(format!("read Secret {name}"), source))?;
-    let secret = match found {
-        Some(secret) => secret,
-        None => {
-            let password = || {
-                let mut random = [0; 32];
-                rand::rng().fill_bytes(&mut random);
-                ByteString(scram::password(random).into_bytes())
-            };
-            let mut secret = Secret {
-                data: Some([("migrator".to_owned(), password()), ("backup".to_owned(), password())].into()),
-                ..Secret::default()
-            };
-            secret.metadata.name = Some(name.clone());
-            secret.labels_mut().insert("app.kubernetes.io/managed-by".into(), MANAGED_BY.into());
-            secrets
-                .create(&PostParams::default(), &secret)
-                .await
-                .map_err(|source| ApplyError::kubernetes(format!("create Secret {name}"), source))?
-        }
+    let secret = if let Some(secret) = found {
+        secret
+    } else {
+        let password = || {
+            let mut random = [0; 32];
+            rand::rng().fill_bytes(&mut random);
+            ByteString(scram::password(random).into_bytes())
+        };
+        let mut secret = Secret {
+            data: Some([("migrator".to_owned(), password()), ("backup".to_owned(), password())].into()),
+            ..Secret::default()
+        };
+        secret.metadata.name = Some(name.clone());
+        secret.labels_mut().insert("app.kubernetes.io/managed-by".into(), MANAGED_BY.into());
+        secrets
+            .create(&PostParams::default(), &secret)
+            .await
+            .map_err(|source| ApplyError::kubernetes(format!("create Secret {name}"), source))?
     };
     let value = |key: &str| -> anyhow::Result<String> {
         let value = secret

@@ -1,6 +1,6 @@
 //! The template and the warm pool of a server.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -79,12 +79,6 @@ async fn execute(connection: &mut PgConnection, text: String) -> Result<(), sqlx
     connection.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map(drop)
 }
 
-/// Names this process among the operators of one server, over restarts.
-pub fn process() -> &'static str {
-    static PROCESS: OnceLock<String> = OnceLock::new();
-    PROCESS.get_or_init(|| format!("{:08x}", rand::rng().next_u32()))
-}
-
 /// Clones the template into one more warm database.
 ///
 /// # Errors
@@ -95,7 +89,7 @@ pub async fn clone_one(server: &Server) -> Result<(), ApplyError> {
         .schema
         .ok_or_else(|| ApplyError::Stale(format!("the template on {} is not there any more", server.name)))?;
     let id = format!("{:08x}", rand::rng().next_u32());
-    for batch in server::clone_template(&schema, process(), &id) {
+    for batch in server::clone_template(&schema, server.term, &id) {
         server.run(&batch, None).await?;
     }
     Ok(())

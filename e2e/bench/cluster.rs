@@ -1,0 +1,329 @@
+//! The cluster as the benchmarks see it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use maintenance_os::api::{DatabaseServer, Tenant};
+use serde_json::json;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+
+use crate::{Outcome, raw};
+
+const NAMESPACE: &str = "customers";
+const OPERATOR: &str = "maintenance-os";
+const SERVER: &str = "pg-demo-1";
+const ENTRY: &str = "http://10.97.0.1:30080";
+const DEADLINE: Duration = Duration::from_secs(300);
+/// Clock ticks per second, as /proc counts processor time on every Linux that matters.
+const TICKS: u64 = 100;
+
+/// The cluster.
+pub struct Cluster {
+    client: Client,
+    http: reqwest::Client,
+    /// The provisioner in `postgres`.
+    pub pool: PgPool,
+}
+
+impl Cluster {
+    /// The cluster in KUBECONFIG.
+    pub async fn open() -> Outcome<Self> {
+        let client = Client::try_default().await?;
+        let secret = Api::<Secret>::namespaced(client.clone(), OPERATOR).get(SERVER).await?;
+        let value = |key: &str| {
+            secret
+                .data
+                .as_ref()
+                .and_then(|data| data.get(key))
+                .map(|value| String::from_utf8_lossy(&value.0).into_owned())
+                .unwrap_or_default()
+        };
+        let service = Api::<Service>::namespaced(client.clone(), "databases").get(SERVER).await?;
+        let address = service.spec.and_then(|spec| spec.cluster_ip).ok_or("the server's Service has no address")?;
+        let options = PgConnectOptions::new()
+            .host(&address)
+            .port(5432)
+            .username(&value("username"))
+            .password(&value("password"))
+            .database("postgres")
+            .ssl_mode(PgSslMode::Require);
+        // As many connections as the operator has.
+        let pool = PgPoolOptions::new().max_connections(8).connect_with(options).await?;
+        Ok(Self { client, http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?, pool })
+    }
+
+    /// Secrets beside the Tenants.
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    fn tenants(&self) -> Api<Tenant> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    fn servers(&self) -> Api<DatabaseServer> {
+        Api::all(self.client.clone())
+    }
+
+    /// Creates a Tenant of a benchmark.
+    pub async fn create(&self, name: &str) -> Outcome<()> {
+        let tenant = json!({ "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "Tenant", "metadata": { "name": name, "labels": { "bench": "tenant" } },
+            "spec": { "displayName": "Bench", "planRef": { "name": "pro" }, "deletionPolicy": "Delete", "quarantine": "1s" } });
+        self.tenants().create(&PostParams::default(), &serde_json::from_value(tenant)?).await?;
+        Ok(())
+    }
+
+    async fn is_served(&self, name: &str) -> bool {
+        let answer = self
+            .http
+            .get(format!("{ENTRY}/api/tenant"))
+            .header("host", format!("{name}.maintenance-os.com"))
+            .send()
+            .await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    async fn is_ready(&self, name: &str) -> Outcome<bool> {
+        Ok(ready(&self.tenants().get(name).await?))
+    }
+
+    /// Waits until a Tenant is Ready and its host answers.
+    pub async fn wait_ready_and_served(&self, name: &str) -> Outcome<()> {
+        let deadline = Instant::now() + DEADLINE;
+        while !(self.is_ready(name).await? && self.is_served(name).await) {
+            if Instant::now() > deadline {
+                return Err(format!("{name} is not ready in time").into());
+            }
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        Ok(())
+    }
+
+    /// Creates many at once and waits for all; how long from the first stored.
+    pub async fn create_and_wait(&self, names: &[String]) -> Outcome<Duration> {
+        if names.is_empty() {
+            return Ok(Duration::ZERO);
+        }
+        self.create(&names[0]).await?;
+        let begun = Instant::now();
+        futures::stream::iter(&names[1..])
+            .map(|name| self.create(name))
+            .buffer_unordered(16)
+            .try_collect::<Vec<_>>()
+            .await?;
+        let deadline = Instant::now() + DEADLINE;
+        let mut missing: BTreeSet<_> = names.iter().cloned().collect();
+        while !missing.is_empty() {
+            for tenant in self.tenants().list(&ListParams::default().labels("bench=tenant")).await? {
+                if ready(&tenant) {
+                    missing.remove(&tenant.name_any());
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{} Tenants are not ready in time, as {:?}", missing.len(), missing.first()).into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let served = futures::stream::iter(names).map(|name| self.wait_ready_and_served(name)).buffer_unordered(16);
+        served.try_collect::<Vec<_>>().await?;
+        Ok(begun.elapsed())
+    }
+
+    /// Tenants that there are.
+    pub async fn count(&self) -> Outcome<usize> {
+        Ok(self.tenants().list_metadata(&ListParams::default()).await?.items.len())
+    }
+
+    /// Sets the size of the warm pool.
+    pub async fn set_pool(&self, size: usize) -> Outcome<()> {
+        let patch = json!({ "spec": { "warmPool": { "size": size }, "capacity": { "maxTenants": 5000 } } });
+        self.servers().patch(SERVER, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    async fn warm(&self) -> Outcome<Vec<String>> {
+        Ok(sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE datname LIKE 'maintenance\\_os\\_warm%'")
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    /// Waits until so many databases are warm.
+    pub async fn fill_pool(&self, size: usize) -> Outcome<()> {
+        self.set_pool(size).await?;
+        let deadline = Instant::now() + DEADLINE;
+        while self.warm().await?.len() < size {
+            if Instant::now() > deadline {
+                return Err("the warm pool does not fill".into());
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        Ok(())
+    }
+
+    /// No warm databases: the pool's size is 0, and a Tenant each takes what is left.
+    pub async fn empty_pool(&self) -> Outcome<()> {
+        self.set_pool(0).await?;
+        self.settle().await?;
+        let left = self.warm().await?.len();
+        let names: Vec<_> = (0..left).map(|number| format!("bench-drain-{number}")).collect();
+        self.create_and_wait(&names).await?;
+        Ok(())
+    }
+
+    /// A database for the raw driver, cloned beforehand.
+    pub async fn raw_database(&self, id: &str) -> Outcome<String> {
+        let name = format!("bench_raw_{id}");
+        let batch =
+            maintenance_os::desired::sql::Batch::alone(maintenance_os::desired::sql::Statement::CreateDatabase {
+                name: name.clone(),
+                template: self.template().await?,
+            });
+        raw::run(self, &batch).await?;
+        Ok(name)
+    }
+
+    /// The template that is there.
+    pub async fn template(&self) -> Outcome<String> {
+        let templates: Vec<String> = sqlx::query_scalar(
+            "SELECT datname::text FROM pg_database WHERE datname LIKE 'maintenance\\_os\\_template\\_0%'",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        templates.into_iter().next().ok_or_else(|| "there is no template".into())
+    }
+
+    /// Writes to Tenants, Secrets, Plans and DatabaseServers that the API server has seen, whatever came of them.
+    pub async fn writes(&self) -> Outcome<u64> {
+        let text = self.client.request_text(http::Request::get("/metrics").body(Vec::new())?).await?;
+        let ours =
+            ["tenants", "secrets", "plans", "databaseservers"].map(|resource| format!("resource=\"{resource}\""));
+        let verbs = ["POST", "PUT", "PATCH", "APPLY", "DELETE"].map(|verb| format!("verb=\"{verb}\""));
+        let counted = text.lines().filter(|line| line.starts_with("apiserver_request_total{"));
+        let counted = counted
+            .filter(|line| ours.iter().any(|word| line.contains(word)) && verbs.iter().any(|word| line.contains(word)));
+        Ok(counted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64)
+    }
+
+    /// Waits until nothing has been written for a while.
+    pub async fn settle(&self) -> Outcome<()> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut before = self.writes().await?;
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let now = self.writes().await?;
+            if now == before {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err("the cluster does not come to rest".into());
+            }
+            before = now;
+        }
+    }
+
+    /// The operator's process on this machine: the pods of this cluster run here.
+    fn operator_process() -> Outcome<u64> {
+        for entry in std::fs::read_dir("/proc")? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let command = std::fs::read_to_string(format!("/proc/{name}/cmdline")).unwrap_or_default();
+            if command.starts_with("/usr/local/bin/maintenance-os\0operator") {
+                return Ok(name.parse()?);
+            }
+        }
+        Err("no operator runs on this machine".into())
+    }
+
+    /// Processor time that the operator has used.
+    pub fn operator_cpu() -> Outcome<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", Self::operator_process()?))?;
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        Ok(Duration::from_millis(ticks * 1000 / TICKS))
+    }
+
+    /// Resident memory of the operator in bytes.
+    pub fn operator_memory() -> Outcome<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", Self::operator_process()?))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse::<u64>()? * 1024)
+    }
+
+    /// Deletes the operator's pods; how long until another one leads.
+    pub async fn restart_operator(&self) -> Outcome<Duration> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), OPERATOR);
+        let holder = async || -> Outcome<Option<String>> {
+            Ok(leases.get("maintenance-os-operator").await?.spec.and_then(|spec| spec.holder_identity))
+        };
+        let before = holder().await?;
+        let begun = Instant::now();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR);
+        pods.delete(before.as_deref().ok_or("nobody leads")?, &DeleteParams::default()).await?;
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let now = holder().await?;
+            if now.as_ref().is_some_and(|now| !now.is_empty() && Some(now) != before.as_ref()) {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err("no other operator leads".into());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let took = begun.elapsed();
+        self.settle().await?;
+        Ok(took)
+    }
+
+    /// Takes everything that a benchmark made away.
+    pub async fn remove_all(&self) -> Outcome<()> {
+        let names: Vec<_> = self
+            .tenants()
+            .list_metadata(&ListParams::default().labels("bench=tenant"))
+            .await?
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect();
+        for name in &names {
+            // More than ten destructive deletes within ten minutes are held unless each is confirmed.
+            let confirm =
+                json!({ "metadata": { "annotations": { "tenancy.maintenance-os.com/confirm-delete": name } } });
+            self.tenants().patch(name, &PatchParams::default(), &Patch::Merge(confirm)).await?;
+            self.tenants().delete(name, &DeleteParams::default()).await?;
+        }
+        let deadline = Instant::now() + DEADLINE;
+        while !self.tenants().list_metadata(&ListParams::default().labels("bench=tenant")).await?.items.is_empty() {
+            if Instant::now() > deadline {
+                return Err("the Tenants of the benchmark do not go".into());
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        self.secrets().delete_collection(&DeleteParams::default(), &ListParams::default().labels("bench=raw")).await?;
+        self.remove_raw().await
+    }
+
+    async fn remove_raw(&self) -> Outcome<()> {
+        let like = "SELECT datname::text FROM pg_database d WHERE datname LIKE 'bench\\_raw%' OR shobj_description(oid, 'pg_database') LIKE '% schema=raw'";
+        let databases: Vec<String> = sqlx::query_scalar(like).fetch_all(&self.pool).await?;
+        for database in databases {
+            sqlx::query(sqlx::AssertSqlSafe(format!("DROP DATABASE \"{database}\""))).execute(&self.pool).await?;
+            if database.starts_with("tenant_") {
+                for role in [format!("{database}_a"), database] {
+                    sqlx::query(sqlx::AssertSqlSafe(format!("DROP ROLE IF EXISTS \"{role}\"")))
+                        .execute(&self.pool)
+                        .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ready(tenant: &Tenant) -> bool {
+    let conditions = tenant.status.iter().flat_map(|status| &status.conditions);
+    conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True")
+}
