@@ -115,7 +115,8 @@ async fn a_secret_of_the_bindings_name_that_is_not_ours_is_never_overwritten() {
         let name = World::name("foreign");
         let secret = format!("{name}-db");
         let foreign = serde_json::from_value(json!({
-            "metadata": { "name": secret, "labels": { "maintenance-os-e2e": "true" } }, "stringData": { "password": "mine" },
+            "metadata": { "name": secret, "labels": { "maintenance-os-e2e": "true" } },
+            "type": "servicebinding.io/postgresql", "stringData": { "password": "mine" },
         }))
         .expect("a Secret as the API has it");
         world.secrets("customers").create(&PostParams::default(), &foreign).await.expect("creating a Secret");
@@ -126,7 +127,7 @@ async fn a_secret_of_the_bindings_name_that_is_not_ours_is_never_overwritten() {
         assert_eq!(found.get("password").map(String::as_str), Some("mine"));
         assert_eq!(found.len(), 1, "untouched");
         world.kill(&world.secrets("customers"), &secret).await;
-        world.becomes_ready(30, &name).await;
+        world.becomes_ready(45, &name).await;
     })
     .await;
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::ApplyError;
+use crate::api::condition::Reason;
 use crate::api::tenant::TenantStatus;
 use crate::api::{ANNOTATION_HASH, FINALIZER, GROUP, LABEL_TENANT, MANAGED_BY, Tenant, VERSION};
 use crate::desired::names;
@@ -82,16 +84,17 @@ pub async fn write_status(client: &Client, tenant: &Tenant, status: &TenantStatu
     }
 }
 
-/// Writes the binding Secret; its resource version.
+/// Writes the binding Secret. `is_new`: none of ours was seen; then one that is there is taken for ours only if it says so.
 ///
 /// # Errors
-/// The API server refused it or did not answer.
+/// A Secret of that name is not ours; the API server refused it or did not answer.
 pub async fn write_binding(
     client: &Client,
     tenant: &Tenant,
     uuid: uuid::Uuid,
     data: &BTreeMap<String, String>,
     hash: &str,
+    is_new: bool,
 ) -> Result<Secret, ApplyError> {
     let name = names::binding(&tenant.name_any());
     let namespace = tenant.namespace().unwrap_or_default();
@@ -107,6 +110,34 @@ pub async fn write_binding(
     secret.metadata.annotations = Some([(ANNOTATION_HASH.into(), hash.into())].into());
     secret.metadata.owner_references = Some(tenant.controller_owner_ref(&()).into_iter().collect());
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
-    let written = secrets.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret)).await;
-    written.map_err(|source| ApplyError::kubernetes(format!("write Secret {namespace}/{name}"), source))
+    let failed = |source| ApplyError::kubernetes(format!("write Secret {namespace}/{name}"), source);
+    if is_new {
+        // The watch shows Secrets with our label only: what else has the name must not be overwritten.
+        let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        match secrets.create(&parameters, &secret).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => ours_or_conflict(&secrets, tenant, &name).await?,
+            other => return other.map_err(failed),
+        }
+    }
+    secrets.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret)).await.map_err(failed)
+}
+
+async fn ours_or_conflict(secrets: &Api<Secret>, tenant: &Tenant, name: &str) -> Result<(), ApplyError> {
+    let found = secrets.get_metadata_opt(name).await;
+    let found = found.map_err(|source| ApplyError::kubernetes(format!("read Secret {name}"), source))?;
+    let is_ours = |secret: &PartialObjectMeta<Secret>| {
+        let owners = secret.metadata.owner_references.iter().flatten();
+        owners
+            .into_iter()
+            .any(|owner| Some(&owner.uid) == tenant.metadata.uid.as_ref() && owner.controller == Some(true))
+    };
+    if found.as_ref().is_none_or(is_ours) {
+        return Ok(());
+    }
+    Err(ApplyError::Held {
+        reason: Reason::Conflict,
+        message: format!(
+            "Secret {name} exists and was not made for this Tenant: delete or rename it; it is never overwritten"
+        ),
+    })
 }

@@ -64,6 +64,12 @@ impl Central {
         };
         bounded(format!("release tenant {uuid}"), work).await
     }
+
+    /// Whether this object let go of its tenant earlier, so that nothing is left to be done for it.
+    pub async fn is_released(&self, object_uid: Uuid) -> Result<bool, CentralError> {
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM releases WHERE object_uid = $1)").bind(object_uid);
+        bounded(format!("ask whether object {object_uid} was released"), query.fetch_one(&self.pool)).await
+    }
 }
 
 /// The row, locked until the transaction ends.

@@ -116,7 +116,7 @@ impl Visit<'_> {
         let namespace = self.tenant.namespace().unwrap_or_default();
         let ledger = match &self.refused {
             Some(refusal) => Seen::Known(LedgerFact::Refused(refusal.clone())),
-            None => context.ledger.fact(&self.tenant),
+            None => context.ledger.settled_fact(&context.central, &self.tenant).await,
         };
         let (uuid, server) = match &ledger {
             Seen::Known(LedgerFact::Row(row)) => (Some(row.uuid), row.server.clone()),
@@ -231,7 +231,9 @@ impl Visit<'_> {
             }
             Effect::WriteBinding { data, hash } => {
                 let uuid = uuid(facts)?;
-                let written = kubernetes::write_binding(&context.client, &self.tenant, uuid, data, hash).await?;
+                let is_new = matches!(facts.binding, Seen::Known(None));
+                let written =
+                    kubernetes::write_binding(&context.client, &self.tenant, uuid, data, hash, is_new).await?;
                 context.memory.set_binding(uid(&self.tenant), written.metadata.resource_version, hash);
             }
             other => self.execute_known(facts, other, uuid(facts)?).await?,

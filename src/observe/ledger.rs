@@ -25,6 +25,8 @@ struct State {
     rows: HashMap<Uuid, TenantRow>,
     /// Uid of an object to the generation that its row was last brought up to.
     generations: HashMap<Uuid, i64>,
+    /// What was kept (Some) or forgotten (None) while the ledger is being read whole: newer than what is read.
+    meanwhile: Option<HashMap<Uuid, Option<TenantRow>>>,
 }
 
 impl Ledger {
@@ -33,11 +35,13 @@ impl Ledger {
     /// # Errors
     /// The central database did not answer; what was seen before stays.
     pub async fn refresh(&self, central: &Central) -> Result<(), CentralError> {
+        self.lock().meanwhile = Some(HashMap::new());
         let rows = central.rows().await;
         let mut state = self.lock();
+        let meanwhile = state.meanwhile.take().unwrap_or_default();
         match rows {
             Ok(rows) => {
-                state.rows = rows.into_iter().map(|row| (row.uuid, row)).collect();
+                state.rows = merged(rows, meanwhile);
                 state.loaded = true;
                 state.problem = None;
                 Ok(())
@@ -51,12 +55,20 @@ impl Ledger {
 
     /// Keeps a row that was just written or read.
     pub fn keep(&self, row: TenantRow) {
-        self.lock().rows.insert(row.uuid, row);
+        let mut state = self.lock();
+        if let Some(meanwhile) = &mut state.meanwhile {
+            meanwhile.insert(row.uuid, Some(row.clone()));
+        }
+        state.rows.insert(row.uuid, row);
     }
 
     /// Forgets a row that is gone.
     pub fn forget(&self, uuid: Uuid) {
-        self.lock().rows.remove(&uuid);
+        let mut state = self.lock();
+        if let Some(meanwhile) = &mut state.meanwhile {
+            meanwhile.insert(uuid, None);
+        }
+        state.rows.remove(&uuid);
     }
 
     /// Notes that the row of an object says what this generation of it says.
@@ -101,9 +113,36 @@ impl Ledger {
         }
     }
 
+    /// As [`Ledger::fact`]. A row that is gone because this very object gave it up is not lost: a Tenant that never had a
+    /// database leaves none behind.
+    pub async fn settled_fact(&self, central: &Central, tenant: &Tenant) -> Seen<LedgerFact> {
+        let fact = self.fact(tenant);
+        let lost = matches!(&fact, Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { .. })));
+        if !lost || tenant.metadata.deletion_timestamp.is_none() {
+            return fact;
+        }
+        match central.is_released(uid(tenant)).await {
+            Ok(true) => Seen::Known(LedgerFact::Unregistered),
+            Ok(false) => fact,
+            Err(error) => Seen::Unreachable(crate::error::chain(&error)),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Rows that were read, with what this process wrote while they were.
+fn merged(read: Vec<TenantRow>, meanwhile: HashMap<Uuid, Option<TenantRow>>) -> HashMap<Uuid, TenantRow> {
+    let mut rows: HashMap<_, _> = read.into_iter().map(|row| (row.uuid, row)).collect();
+    for (uuid, row) in meanwhile {
+        match row {
+            Some(row) => drop(rows.insert(uuid, row)),
+            None => drop(rows.remove(&uuid)),
+        }
+    }
+    rows
 }
 
 fn is_being_quarantined(tenant: &Tenant, row: &TenantRow) -> bool {
