@@ -45,6 +45,8 @@ struct World {
     routing: Option<RoutingEntry>,
     binding: Option<String>,
     reachable: bool,
+    /// Of poolers and apps.
+    reach: Reach,
     /// Lost when the operator restarts, unless the routing entry has it.
     minted: u8,
 }
@@ -66,6 +68,7 @@ impl World {
             routing: None,
             binding: None,
             reachable: true,
+            reach: Reach::All,
             minted: 1,
         };
         world.apply_object(Uuid::from_u128(77), None);
@@ -138,8 +141,8 @@ impl World {
             catalogue: if self.reachable { Seen::Known(catalogue) } else { Seen::Unreachable("no route".into()) },
             warm,
             credential: credential(&self.password()),
-            pooler: Published { entry: self.pooler.clone(), reach: Reach::All },
-            routing: Published { entry: self.routing.clone(), reach: Reach::All },
+            pooler: Published { entry: self.pooler.clone(), reach: self.reach.clone() },
+            routing: Published { entry: self.routing.clone(), reach: self.reach.clone() },
             binding: Seen::Known(self.binding.clone().map(|hash| BindingFact { ours: true, hash: Some(hash) })),
         }
     }
@@ -428,4 +431,25 @@ fn customers_are_served_as_before_while_the_server_is_down_and_the_operator_begi
     world.run(usize::MAX);
     world.assert_consistent();
     assert_eq!(world.digest(), before);
+}
+
+#[test]
+fn readers_that_are_scaled_away_change_serving_and_not_ready() {
+    let condition = |status: &crate::api::tenant::TenantStatus, kind: &str| {
+        let found = status.conditions.iter().find(|condition| condition.type_ == kind).expect("written");
+        (found.status.clone(), found.reason.clone())
+    };
+    let mut world = created(1);
+    let ready = status::status(&world.facts(), &tenant::plan(&world.facts()), None);
+    assert_eq!(condition(&ready, "Serving").0, "True");
+    world.object.as_mut().expect("there").status = Some(ready);
+    world.reach = Reach::NoReaders;
+    let alone = status::status(&world.facts(), &tenant::plan(&world.facts()), None);
+    assert_eq!(condition(&alone, "Ready").0, "True");
+    assert_eq!(condition(&alone, "Serving"), ("False".to_owned(), "NoReaders".to_owned()));
+    let mut new = World::new(1);
+    new.reach = Reach::NoReaders;
+    new.run(usize::MAX);
+    let never = status::status(&new.facts(), &tenant::plan(&new.facts()), None);
+    assert_eq!(condition(&never, "Ready"), ("False".to_owned(), "NoReaders".to_owned()));
 }

@@ -21,10 +21,16 @@ pub mod status;
 pub mod teardown;
 pub mod tenant;
 
-use crate::api::condition::Reason;
+use crate::api::condition::{ConditionType, Reason};
 
 use effect::PartPlan;
-use facts::Reach;
+use facts::{Facts, Reach};
+
+/// Whether a part was ready when the status was last written. Readers that were scaled away since, also to none, change
+/// `Serving` and not whether what is asked for is in place (decision D7).
+fn was_ready(facts: &Facts, part: ConditionType) -> bool {
+    facts.status().conditions.iter().any(|condition| condition.type_ == part.as_str() && condition.status == "True")
+}
 
 /// Ready when every reader serves the entry; one that has been behind too long is named and not waited for.
 fn wait_for_readers(reach: &Reach, what: &str) -> PartPlan {

@@ -7,7 +7,7 @@
 
 use uuid::Uuid;
 
-use crate::api::condition::Reason;
+use crate::api::condition::{ConditionType, Reason};
 use crate::api::plan::PlanDatabase;
 use crate::api::pooler::{PoolerEntry, PoolerUser};
 use crate::api::server::Pooler;
@@ -15,7 +15,7 @@ use crate::api::tenant::TenantState;
 
 use super::effect::{Effect, PartPlan};
 use super::facts::{Facts, Reach, ServerFacts};
-use super::{names, wait_for_readers};
+use super::{names, wait_for_readers, was_ready};
 
 /// Connections to a tenant's database that are kept for rotation, backup and migration.
 const RESERVED: i32 = 3;
@@ -36,10 +36,12 @@ pub fn plan(facts: &Facts, server: &ServerFacts, wanted: &PoolerEntry) -> PartPl
         return PartPlan::act(vec![effect], "the pooler entry is being written");
     }
     if facts.pooler.reach == Reach::NoReaders {
-        let message = format!(
-            "no pooler of {} is ready: kubectl get pods -l tenancy.maintenance-os.com/server={}",
-            server.name, server.name
-        );
+        if was_ready(facts, ConditionType::PoolReady) {
+            return PartPlan::ready("published; no pooler is ready");
+        }
+        let server = &server.name;
+        let message =
+            format!("no pooler of {server} is ready: kubectl get pods -l tenancy.maintenance-os.com/server={server}");
         return PartPlan::wait(Reason::NoReaders, message);
     }
     wait_for_readers(&facts.pooler.reach, "pooler")

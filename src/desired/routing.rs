@@ -13,7 +13,7 @@ use crate::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan};
 
 use super::effect::{Effect, PartPlan};
 use super::facts::{Facts, LedgerRow, Reach};
-use super::{names, wait_for_readers};
+use super::{names, wait_for_readers, was_ready};
 
 /// The routing entry.
 pub fn plan(facts: &Facts, wanted: &RoutingEntry) -> PartPlan {
@@ -24,13 +24,7 @@ pub fn plan(facts: &Facts, wanted: &RoutingEntry) -> PartPlan {
         );
     }
     if facts.routing.reach == Reach::NoReaders {
-        // An app that was scaled away changes `Serving`, not whether what is asked for is in place (decision D7).
-        let was_ready = facts
-            .status()
-            .conditions
-            .iter()
-            .any(|condition| condition.type_ == ConditionType::RouteReady.as_str() && condition.status == "True");
-        return if was_ready {
+        return if was_ready(facts, ConditionType::RouteReady) {
             PartPlan::ready("routed; no app endpoint is ready")
         } else {
             PartPlan::wait(

@@ -90,6 +90,14 @@ fn serving(writer: &mut Writer<'_>, complete: bool, trouble: Option<&Health>) {
             let (reason, message) = self::state(writer.facts);
             writer.set(ConditionType::Serving, Some(false), reason, &message);
         }
+        _ if routed && writer.facts.pooler.entry.is_some() && writer.facts.pooler.reach == Reach::NoReaders => {
+            writer.set(
+                ConditionType::Serving,
+                Some(false),
+                Reason::NoReaders,
+                "no pooler is ready, so that customers get an error page: kubectl get pods -l app.kubernetes.io/name=pooler",
+            );
+        }
         _ if routed && writer.facts.routing.reach == Reach::NoReaders => {
             writer.set(
                 ConditionType::Serving,
