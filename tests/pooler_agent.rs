@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use maintenance_os::api::pooler::{PoolerEntry, PoolerSettings, PoolerSlice, PoolerUser};
@@ -26,7 +27,7 @@ use uuid::Uuid;
 const SERVER: &str = "pg1";
 /// The user of the agent and of PgBouncer.
 const USER: u32 = 65532;
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
@@ -47,7 +48,12 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    // Below the ports that the kernel gives to outgoing connections, which could take one before the server binds it, and
+    // in a block of this process's own, since tests run in several.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let block = 18_000 + u16::try_from(std::process::id() % 700).unwrap() * 20;
+    let ports = std::iter::repeat_with(|| block + NEXT.fetch_add(1, Ordering::Relaxed) % 20).take(20);
+    ports.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("one of twenty ports is free")
 }
 
 /// Body of an answer and its status.

@@ -3,13 +3,14 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection};
 
 /// For everything that is not done at once.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 pub fn rootfs() -> PathBuf {
     let name = "MOS_TEST_ROOTFS";
@@ -20,7 +21,12 @@ pub fn rootfs() -> PathBuf {
 }
 
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    // Below the ports that the kernel gives to outgoing connections, which could take one before the server binds it, and
+    // in a block of this process's own, since tests run in several.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let block = 18_000 + u16::try_from(std::process::id() % 700).unwrap() * 20;
+    let ports = std::iter::repeat_with(|| block + NEXT.fetch_add(1, Ordering::Relaxed) % 20).take(20);
+    ports.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("one of twenty ports is free")
 }
 
 /// Ends with its value.
