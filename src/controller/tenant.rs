@@ -90,7 +90,7 @@ async fn visit(tenant: &Arc<Tenant>, context: &Arc<Context>) -> Result<Action, F
     if matches!(error, ApplyError::Stale(_)) {
         return Ok(Action::requeue(Duration::from_millis(50)));
     }
-    visit.conclude(&facts, &outlook, Some((error.reason(), chain(&error)))).await.map_err(failure)?;
+    visit.conclude(&facts, &outlook, Some(error.health())).await.map_err(failure)?;
     Err(failure(error))
 }
 
@@ -313,17 +313,13 @@ impl Visit<'_> {
     }
 
     /// Writes the status when it says something new, and decides when to come again without a change.
-    async fn conclude(
-        &self,
-        facts: &Facts,
-        outlook: &Outlook,
-        failure: Option<(Reason, String)>,
-    ) -> Result<Action, ApplyError> {
+    async fn conclude(&self, facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> Result<Action, ApplyError> {
         let deleting = self.tenant.metadata.deletion_timestamp.is_some();
+        let is_at_work = failure.is_none();
         let status = status::status(facts, outlook, failure);
         let before = facts.tenant.status.clone().unwrap_or_default();
         // An object that is on its way out says something only when it is held.
-        if before == status || (deleting && outlook.trouble().is_none()) {
+        if before == status || (deleting && is_at_work && outlook.trouble().is_none()) {
             return Ok(self.next(facts, outlook));
         }
         let object = uid(&self.tenant);
