@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -21,6 +22,9 @@ use crate::observe::ledger::uid;
 /// was restored to an earlier state must not take customers off line.
 const FLOOR: usize = 10;
 const PERCENT: usize = 5;
+/// Visits in one resync, and the time between two: a withdrawn entry is acknowledged within milliseconds.
+const VISITS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Releases what they left behind.
 pub async fn release(context: &Arc<Context>) {
@@ -40,13 +44,29 @@ pub async fn release(context: &Arc<Context>) {
             Ok(false) => {}
             Ok(true) => {
                 tracing::warn!(tenant = %row.uuid, namespace = row.namespace, name = row.name, "a Tenant vanished without its teardown, releasing what it had; its data is kept");
-                // It reports its own failures; the next resync comes here again.
-                let _ = tenant::reconcile(Arc::new(ghost(row)), Arc::clone(context)).await;
+                tear_down(context, row).await;
             }
             Err(error) => {
                 tracing::warn!(tenant = %row.uuid, error = chain(&error), "could not see whether a Tenant is gone")
             }
         }
+    }
+}
+
+/// Visits it until it is done. Nobody is woken for an object that is not there: the visits are made here, and go on at the
+/// next resync when readers take long.
+async fn tear_down(context: &Arc<Context>, row: &TenantRow) {
+    let ghost = Arc::new(ghost(row));
+    for _visit in 0..VISITS {
+        // A failure is logged, and the visit made again.
+        if let Err(error) = tenant::reconcile(Arc::clone(&ghost), Arc::clone(context)).await {
+            tracing::warn!(error = chain(&error), "could not release a Tenant that vanished, trying again");
+        }
+        let is_held = |known: &TenantRow| known.uuid == row.uuid && known.object_uid == row.object_uid;
+        if !context.ledger.rows().iter().any(is_held) {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
