@@ -7,6 +7,8 @@ pub mod objects;
 pub mod sql;
 
 use crate::api::condition::Reason;
+use crate::desired::effect::Health;
+use crate::error::chain;
 
 /// Why an effect did not happen, or is not known to have happened.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,16 @@ impl ApplyError {
     /// A failure of the Kubernetes API.
     pub fn kubernetes(doing: impl Into<String>, source: kube::Error) -> Self {
         Self::Kubernetes { doing: doing.into(), source }
+    }
+
+    /// What it does to the part that it happened to: what is held needs somebody, everything else is tried again.
+    pub fn health(&self) -> Health {
+        let (reason, message) = (self.reason(), chain(self));
+        if matches!(self, Self::Held { .. }) {
+            Health::Blocked(reason, message)
+        } else {
+            Health::Progressing(reason, message)
+        }
     }
 
     /// The reason that a condition gives for it.

@@ -2,6 +2,7 @@
 
 mod context;
 mod fleet;
+mod orphans;
 mod plan;
 mod server;
 mod servers;
@@ -211,8 +212,11 @@ async fn resync(context: Arc<Context>, stop: CancellationToken) {
             () = tokio::time::sleep(context.settings.resync) => {}
             () = stop.cancelled() => return,
         }
-        if let Err(error) = context.ledger.refresh(&context.central).await {
-            tracing::warn!(error = chain(&error), "could not read the ledger again, going on with what was seen");
+        match context.ledger.refresh(&context.central).await {
+            Ok(()) => orphans::release(&context).await,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "could not read the ledger again, going on with what was seen");
+            }
         }
         if let Err(error) = context.fleet.verify(&context.client, &context.settings.namespace).await {
             tracing::warn!(error = chain(&error), "could not compare the slices");

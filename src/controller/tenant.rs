@@ -11,7 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use uuid::Uuid;
 
-use super::context::Context;
+use super::context::{Context, Written};
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::tenant::{DeletionPolicy, TenantStatus};
 use crate::api::{ANNOTATION_HASH, Tenant};
@@ -90,7 +90,7 @@ async fn visit(tenant: &Arc<Tenant>, context: &Arc<Context>) -> Result<Action, F
     if matches!(error, ApplyError::Stale(_)) {
         return Ok(Action::requeue(Duration::from_millis(50)));
     }
-    visit.conclude(&facts, &outlook, Some((error.reason(), chain(&error)))).await.map_err(failure)?;
+    visit.conclude(&facts, &outlook, Some(error.health())).await.map_err(failure)?;
     Err(failure(error))
 }
 
@@ -167,10 +167,7 @@ impl Visit<'_> {
         let secret = store.get(&ObjectRef::new(&name).within(namespace));
         let written = self.context.memory.binding(uid(&self.tenant));
         let version = secret.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
-        // For a moment after our own write the watch may still show what was there before.
-        if let Some(written) =
-            written.as_ref().filter(|written| written.resource_version != version && written.at.elapsed() < WATCH_LAG)
-        {
+        if let Some(written) = written.as_ref().filter(|written| is_unseen(written, version.as_ref())) {
             return Seen::Known(Some(BindingFact { ours: true, hash: Some(written.hash.clone()) }));
         }
         let Some(secret) = secret else { return Seen::Known(None) };
@@ -184,6 +181,19 @@ impl Visit<'_> {
         let changed = written.is_some_and(|written| written.resource_version != version);
         let hash = secret.annotations().get(ANNOTATION_HASH).filter(|_| !changed).cloned();
         Seen::Known(Some(BindingFact { ours, hash }))
+    }
+
+    /// When to come again; soon when the binding Secret was taken for ours on trust.
+    fn next(&self, facts: &Facts, outlook: &Outlook) -> Action {
+        let namespace = self.tenant.namespace().unwrap_or_default();
+        let name = ObjectRef::new(&names::binding(&self.tenant.name_any())).within(&namespace);
+        let store = self.context.bindings.iter().find(|(watched, _)| *watched == namespace).map(|(_, store)| store);
+        let version = store.and_then(|store| store.get(&name)?.metadata.resource_version.clone());
+        let written = self.context.memory.binding(uid(&self.tenant));
+        if written.is_some_and(|written| is_unseen(&written, version.as_ref())) {
+            return Action::requeue(WATCH_LAG);
+        }
+        next_visit(facts, outlook, self.context.settings.resync)
     }
 
     async fn execute(&mut self, facts: &Facts, effects: &[Effect]) -> Result<Gone, ApplyError> {
@@ -303,18 +313,14 @@ impl Visit<'_> {
     }
 
     /// Writes the status when it says something new, and decides when to come again without a change.
-    async fn conclude(
-        &self,
-        facts: &Facts,
-        outlook: &Outlook,
-        failure: Option<(Reason, String)>,
-    ) -> Result<Action, ApplyError> {
+    async fn conclude(&self, facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> Result<Action, ApplyError> {
         let deleting = self.tenant.metadata.deletion_timestamp.is_some();
+        let is_at_work = failure.is_none();
         let status = status::status(facts, outlook, failure);
         let before = facts.tenant.status.clone().unwrap_or_default();
         // An object that is on its way out says something only when it is held.
-        if before == status || (deleting && outlook.trouble().is_none()) {
-            return Ok(next_visit(facts, outlook, self.context.settings.resync));
+        if before == status || (deleting && is_at_work && outlook.trouble().is_none()) {
+            return Ok(self.next(facts, outlook));
         }
         let object = uid(&self.tenant);
         if is_provisioning(&before)
@@ -328,7 +334,7 @@ impl Visit<'_> {
         self.context.gate.pass("write the status", written).await?;
         self.context.memory.set_status(object, status.clone());
         self.announce(&before, &status).await;
-        Ok(next_visit(facts, outlook, self.context.settings.resync))
+        Ok(self.next(facts, outlook))
     }
 
     /// Says in an Event, and in the figures, that `Ready` says something else than before.
@@ -357,6 +363,12 @@ impl Visit<'_> {
             tracing::debug!(error = chain(&error), "could not publish an Event");
         }
     }
+}
+
+/// For a moment after our own write the watch may still show what was there before, or already what somebody else wrote
+/// after us: which of the two, the next look tells.
+fn is_unseen(written: &Written, version: Option<&String>) -> bool {
+    written.resource_version.as_ref() != version && written.at.elapsed() < WATCH_LAG
 }
 
 fn ready(status: &TenantStatus) -> Option<&Condition> {

@@ -13,7 +13,7 @@ use super::names;
 use super::tenant::{ORDER, Outlook};
 
 /// The status that the Tenant is to have. `failure`: what went wrong with an effect just now.
-pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<(Reason, String)>) -> TenantStatus {
+pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> TenantStatus {
     let mut status = facts.status();
     status.observed_generation = facts.tenant.metadata.generation;
     if let Some(row) = facts.row() {
@@ -33,8 +33,7 @@ pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<(Reason, String)
         .iter()
         .map(|domain| DomainStatus { host: domain.host.clone(), verified: false })
         .collect();
-    let trouble =
-        failure.map(|(reason, message)| Health::Progressing(reason, message)).or_else(|| outlook.trouble().cloned());
+    let trouble = failure.or_else(|| outlook.trouble().cloned());
     let complete =
         trouble.is_none() && outlook.effects.is_empty() && outlook.health.contains_key(&ConditionType::RouteReady);
     let mut writer = Writer { facts, before: std::mem::take(&mut status.conditions), conditions: Vec::new() };
