@@ -47,7 +47,7 @@ pub async fn release(context: &Arc<Context>) {
                 tear_down(context, row).await;
             }
             Err(error) => {
-                tracing::warn!(tenant = %row.uuid, error = chain(&error), "could not see whether a Tenant is gone")
+                tracing::warn!(tenant = %row.uuid, error = chain(&error), "could not see whether a Tenant is gone");
             }
         }
     }
