@@ -45,7 +45,7 @@ until_true 20 "everything below $cluster is unmounted" no_mounts
 for directory in /sys/fs/cgroup/{,*/}kubepods; do
 	[ ! -d "$directory" ] || find "$directory" -depth -type d -exec rmdir {} + 2> /dev/null || true
 done
-grep -rhoEs '/run/containerd/s/[0-9a-f]{64}' "$cluster/containerd/state/" | xargs -r rm -f
+{ grep -rhoEs '/run/containerd/s/[0-9a-f]{64}' "$cluster/containerd/state/" || true; } | xargs -r rm -f
 rm -f /var/lib/kubelet/device-plugins/kubelet.sock
 grep -lsF "$cluster/" /var/lib/cni/results/* | xargs -r rm -f
 rmdir --ignore-fail-on-non-empty /var/lib/cni/results /var/lib/cni /var/lib/kubelet/device-plugins /var/lib/kubelet /run/containerd/s /run/containerd 2> /dev/null || true
