@@ -47,7 +47,7 @@ for directory in /sys/fs/cgroup/{,*/}kubepods; do
 done
 { grep -rhoEs '/run/containerd/s/[0-9a-f]{64}' "$cluster/containerd/state/" || true; } | xargs -r rm -f
 rm -f /var/lib/kubelet/device-plugins/kubelet.sock
-grep -lsF "$cluster/" /var/lib/cni/results/* | xargs -r rm -f
+{ grep -lsF "$cluster/" /var/lib/cni/results/* || true; } | xargs -r rm -f
 rmdir --ignore-fail-on-non-empty /var/lib/cni/results /var/lib/cni /var/lib/kubelet/device-plugins /var/lib/kubelet /run/containerd/s /run/containerd 2> /dev/null || true
 for link in /var/log/containers/*; do
 	case $(readlink "$link" || true) in "$cluster"/*) rm -f "$link" ;; esac
