@@ -60,8 +60,10 @@ pub async fn run(settings: Box<OperatorSettings>, stop: CancellationToken) -> an
         if probe.load(Ordering::Acquire) { Ok(()) } else { Err("the cluster and the ledger are being read".into()) }
     });
     let (metrics, registry) = Metrics::new();
-    tasks.spawn(http::serve(settings.health_addr, health, stop.clone()));
-    tasks.spawn(http::serve(settings.metrics_addr, http::metrics(registry), stop.clone()));
+    // Not ended by `stop`: one that ends ends the process, before the Lease is released.
+    let serving = CancellationToken::new();
+    tasks.spawn(http::serve(settings.health_addr, health, serving.clone()));
+    tasks.spawn(http::serve(settings.metrics_addr, http::metrics(registry), serving));
     let client = Client::try_default().await.context("reading the cluster's address and credentials")?;
     tokio::select! {
         result = operate(*settings, client, ready, Gate::default(), metrics, stop.clone()) => result,
