@@ -7,7 +7,7 @@ MOS_CACHE ?= $(HOME)/.cache/maintenance-os
 export MOS_CACHE
 export CARGO_TARGET_DIR ?= $(MOS_CACHE)/target
 
-.PHONY: help demo demo-down cluster test test-code test-cluster lint generate bench
+.PHONY: help demo demo-down cluster test test-code test-cluster lint generate sqlx bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,3 +39,6 @@ generate: ## Writes what is generated: the custom resource definitions, here and
 	cargo run --quiet --locked --bin maintenance-os -- crds crds
 	mkdir -p charts/maintenance-os/crds && rm -f charts/maintenance-os/crds/*.yaml
 	cp crds/*.yaml charts/maintenance-os/crds/
+
+sqlx: ## Writes what the compiler knows of the app's queries, .sqlx/ (needs root: it asks a PostgreSQL of its own)
+	@e2e/sqlx.sh prepare

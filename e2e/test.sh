@@ -19,6 +19,7 @@ lint() {
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	"$here/packages.sh"
 	"$here/build.sh"
+	e2e/sqlx.sh check
 	mapfile -t scripts < <(find e2e .ci -type f \( -name '*.sh' -o -path .ci/run \))
 	shellcheck --external-sources --source-path=SCRIPTDIR --severity=warning --exclude=SC2034 "${scripts[@]}"   # lib.sh's variables
 	helm lint --quiet --strict "$chart"

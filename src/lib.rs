@@ -19,6 +19,7 @@
 //! | [`pooler`] | the agent beside PgBouncer: slices → files → RELOAD → acknowledge |
 //! | [`tenancy`] | the request side, a library any axum app can use |
 //! | [`app`] | the reference app on top of it |
+//! | [`signing`] | links that only we can have written |
 //! | [`generate`] | writes the CRDs |
 
 pub mod api;
@@ -35,6 +36,7 @@ pub mod metrics;
 pub mod observe;
 pub mod pooler;
 pub mod settings;
+pub mod signing;
 pub mod slices;
 pub mod telemetry;
 pub mod tenancy;

@@ -10,7 +10,6 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use maintenance_os::app;
 use maintenance_os::slices::{Acknowledgements, Change};
-use maintenance_os::tenancy::pool::PoolSettings;
 use maintenance_os::tenancy::{Tenancy, TenancySettings};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -55,19 +54,12 @@ async fn every_line_of_a_request_names_the_tenant_and_the_host_and_no_secret() {
         .with_writer(move || writer.clone())
         .finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
-    let tenancy = Tenancy::new(&TenancySettings {
-        base_domain: "maintenance-os.com".into(),
-        admin_host: None,
-        trusted_proxies: vec![],
-        pool: PoolSettings::new(1),
-        metrics_max_tenants: 1,
-    })
-    .unwrap();
+    let tenancy = Tenancy::new(&TenancySettings::new("maintenance-os.com")).unwrap();
     let change = Change { slice: "routing-00".into(), content: Some(slice().to_string().into_bytes()) };
     tenancy.follow(futures::stream::iter([change]), 1, Acknowledgements::new()).await;
 
     let request = Request::get("/?token=hunter2").header("host", "ACME.example:443").body(Body::empty()).unwrap();
-    let response = app::router(&tenancy).oneshot(request).await.unwrap();
+    let response = app::router(&app::Product::new(&tenancy)).oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
 
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();

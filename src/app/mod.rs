@@ -10,14 +10,20 @@
 //! | what is stored, and every SQL statement | `assets`, `migrations/` |
 //! | what people see when something is wrong | `problem`, `render` |
 
+mod accounts;
 mod api;
 mod assets;
+mod files;
+mod form;
 mod home;
 mod migrations;
+mod plant;
 mod problem;
+mod product;
 mod render;
 mod router;
 mod same_origin;
+mod shell;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,13 +34,16 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 pub use self::migrations::{Migration, migrations};
+pub use self::product::Product;
 pub use self::router::router;
 
 use crate::api::slices::routing_slices;
 use crate::http;
 use crate::settings::AppSettings;
+use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Health, Source, changes};
 use crate::tenancy::pool::PoolSettings;
+use crate::tenancy::redis::RedisSettings;
 use crate::tenancy::{Tenancy, TenancySettings};
 
 /// How long the app goes on accepting connections after it has said that it is not ready: until every proxy and every
@@ -48,7 +57,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// # Errors
 /// A setting makes no sense, the cluster is not reachable, or an address cannot be bound.
 pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow::Result<()> {
-    let tenancy = Tenancy::new(&tenancy_settings(&settings))?;
+    let tenancy = Tenancy::new(&tenancy_settings(&settings)?)?;
     let names = routing_slices();
     let health = Health::new(names.len());
     let acknowledgements = Acknowledgements::new();
@@ -93,14 +102,26 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
     Ok(())
 }
 
-fn tenancy_settings(settings: &AppSettings) -> TenancySettings {
-    TenancySettings {
+fn tenancy_settings(settings: &AppSettings) -> anyhow::Result<TenancySettings> {
+    Ok(TenancySettings {
         base_domain: settings.base_domain.clone(),
         admin_host: settings.admin_host.clone(),
         trusted_proxies: settings.trusted_proxies.clone(),
         pool: PoolSettings::new(settings.max_connections),
         metrics_max_tenants: settings.metrics_max_tenants,
-    }
+        redis: redis_settings(settings),
+        signing: settings.signing_keys.as_deref().map(SigningKeys::parse).transpose()?,
+    })
+}
+
+fn redis_settings(settings: &AppSettings) -> Option<RedisSettings> {
+    let redis = &settings.redis;
+    Some(RedisSettings {
+        host: redis.host.clone()?,
+        port: redis.port,
+        password: redis.password.clone().filter(|password| !password.is_empty()),
+        databases: [redis.database, redis.cache_database, redis.session_database],
+    })
 }
 
 /// Where routing comes from, and how long to linger at the end: outside a cluster no proxy has to hear of it.
@@ -120,7 +141,7 @@ async fn serve_product(
     linger: Duration,
 ) -> anyhow::Result<()> {
     let close = CancellationToken::new();
-    let serve = http::serve(settings.listen, router(tenancy), close.clone());
+    let serve = http::serve(settings.listen, router(&Product::new(tenancy)), close.clone());
     let end = async {
         stop.cancelled().await;
         stopping.store(true, Ordering::Relaxed);

@@ -1,10 +1,11 @@
 //! What went wrong, as visitors see it and as the log does.
 
-use axum::extract::rejection::{FormRejection, JsonRejection};
+use axum::extract::rejection::{FormRejection, JsonRejection, RawFormRejection};
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 
+use super::accounts::Role;
 use crate::tenancy::Refusal;
 use crate::tenancy::pool::PoolError;
 
@@ -29,6 +30,12 @@ pub enum Problem {
     /// Another site's page sent this.
     #[error("sent from another site")]
     CrossSite,
+    /// Nobody is signed in.
+    #[error("nobody is signed in")]
+    SignInFirst,
+    /// Somebody is, but may not do this.
+    #[error("this takes the role {}", .0.as_str())]
+    Forbidden(Role),
     /// The plan allows no more.
     #[error("the plan's limit of {max} {limit} is reached")]
     LimitReached {
@@ -73,7 +80,8 @@ impl Problem {
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::CrossSite | Self::LimitReached { .. } => StatusCode::FORBIDDEN,
+            Self::SignInFirst => StatusCode::UNAUTHORIZED,
+            Self::CrossSite | Self::Forbidden(_) | Self::LimitReached { .. } => StatusCode::FORBIDDEN,
             Self::NoConnection(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(error) if is_outage(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -90,6 +98,10 @@ impl Problem {
                 "Sent from another site",
                 "Nothing was changed, because the request did not come from this site's own pages.".into(),
             ),
+            Self::SignInFirst => ("Sign in first", "This is for people who are signed in.".into()),
+            Self::Forbidden(role) => {
+                ("Not for your role", format!("This takes the role “{}”. Ask an administrator.", role.as_str()))
+            }
             Self::LimitReached { limit, max, plan } => (
                 "Your plan's limit is reached",
                 format!("The plan “{plan}” includes {max} {limit}, and all of them are in use. Nothing was added."),
@@ -121,6 +133,12 @@ fn is_outage(error: &sqlx::Error) -> bool {
 
 impl From<FormRejection> for Problem {
     fn from(rejection: FormRejection) -> Self {
+        Self::from_rejection(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<RawFormRejection> for Problem {
+    fn from(rejection: RawFormRejection) -> Self {
         Self::from_rejection(rejection.status(), rejection.body_text())
     }
 }

@@ -6,15 +6,19 @@ use axum::middleware::from_fn;
 use axum::routing::{get, post};
 
 use super::problem::Problem;
-use super::{api, home, render, same_origin};
-use crate::tenancy::{Tenancy, layers};
+use super::product::Product;
+use super::{accounts, api, files, home, plant, render, same_origin};
+use crate::tenancy::layers;
 
 /// Largest body that is read: forms and small JSON documents.
 const MAX_BODY: usize = 64 * 1024;
 
 /// The whole product.
-pub fn router(tenancy: &Tenancy) -> Router {
+pub fn router(product: &Product) -> Router {
+    let signed_in = accounts::signed_in().merge(plant::signed_in()).merge(files::signed_in());
     let routes = Router::new()
+        .merge(accounts::public())
+        .merge(signed_in)
         .route("/", get(home::show))
         .route("/assets", post(home::add_asset))
         .route("/api/tenant", get(api::tenant))
@@ -23,7 +27,7 @@ pub fn router(tenancy: &Tenancy) -> Router {
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(same_origin::require_same_origin));
-    layers::tenant(routes, tenancy)
+    layers::tenant(routes.with_state(product.clone()), product.tenancy())
         // Around everything, so that refusals of the layers get a page too.
         .layer(from_fn(render::render_problems))
         .layer(from_fn(render::set_security_headers))
@@ -41,9 +45,9 @@ mod tests {
     use crate::api::routing::RoutingEntry;
     use crate::api::tenant::TenantState;
     use crate::slices::{Acknowledgements, Change};
-    use crate::tenancy::TenancySettings;
     use crate::tenancy::pool::PoolSettings;
     use crate::tenancy::testing::{entry, slice};
+    use crate::tenancy::{Tenancy, TenancySettings};
 
     fn acme(state: TenantState) -> RoutingEntry {
         let hosts = ["acme.maintenance-os.com", "admin.acme.example", "admin.maintenance-os.com", "maintenance-os.com"];
@@ -52,16 +56,14 @@ mod tests {
 
     async fn app(tenants: &[RoutingEntry]) -> (Tenancy, Router) {
         let tenancy = Tenancy::new(&TenancySettings {
-            base_domain: "maintenance-os.com".into(),
             admin_host: Some("admin.maintenance-os.com".into()),
-            trusted_proxies: vec![],
             pool: PoolSettings::new(8),
-            metrics_max_tenants: 10,
+            ..TenancySettings::new("maintenance-os.com")
         })
         .unwrap();
         let change = Change { slice: "routing-00".into(), content: Some(slice(1, 1, tenants)) };
         tenancy.follow(stream::iter([change]), 1, Acknowledgements::new()).await;
-        let router = router(&tenancy);
+        let router = router(&Product::new(&tenancy));
         (tenancy, router)
     }
 

@@ -6,15 +6,16 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use tracing::Span;
 
-use super::Refusal;
-use super::pool::{TenantPool, TenantPools};
+use super::cache::TenantCache;
+use super::pool::TenantPool;
+use super::{Refusal, Tenancy};
 use crate::api::routing::RoutingEntry;
 
 /// One tenant, for the time of one request: who it is, and the way to its data and to nobody else's.
 ///
 /// Handlers take it as an argument. It comes from the layers alone: there is no constructor from a pool or a uuid, so
 /// code that has a `TenantContext` has been through host, routing and state, and code that has none has no connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TenantContext {
     /// As routing said when the request came in. A change of routing while the request runs does not touch it.
     entry: Arc<RoutingEntry>,
@@ -22,6 +23,8 @@ pub struct TenantContext {
     host: Arc<str>,
     /// Borrows connections to this tenant's database; cheap to clone, holds none itself.
     pool: TenantPool,
+    /// This tenant's part of Redis.
+    cache: TenantCache,
     /// The request's span. Work that outlives the request (a spawned task) is instrumented with it, so that its lines
     /// carry the tenant too.
     span: Span,
@@ -29,9 +32,10 @@ pub struct TenantContext {
 
 impl TenantContext {
     /// Only [`super::layers`] calls this.
-    pub(super) fn new(entry: Arc<RoutingEntry>, host: Arc<str>, pools: &TenantPools, span: Span) -> Self {
-        let pool = pools.of(entry.clone());
-        Self { entry, host, pool, span }
+    pub(super) fn new(entry: Arc<RoutingEntry>, host: Arc<str>, tenancy: &Tenancy, span: Span) -> Self {
+        let pool = tenancy.pools().of(entry.clone());
+        let cache = TenantCache::new(entry.uuid, tenancy.redis().cloned());
+        Self { entry, host, pool, cache, span }
     }
 
     /// Who it is and what its plan allows.
@@ -47,6 +51,11 @@ impl TenantContext {
     /// The tenant's database.
     pub fn database(&self) -> &TenantPool {
         &self.pool
+    }
+
+    /// The tenant's cache.
+    pub fn cache(&self) -> &TenantCache {
+        &self.cache
     }
 
     /// The request's log span.

@@ -25,11 +25,13 @@
 //! | how connections are kept apart | [`pool`] |
 //! | what is measured | [`metrics`] |
 
+pub mod cache;
 pub mod context;
 pub mod host;
 pub mod layers;
 pub mod metrics;
 pub mod pool;
+pub mod redis;
 mod refusal;
 pub mod routing;
 #[cfg(test)]
@@ -47,11 +49,13 @@ use self::host::HostResolver;
 use self::layers::identify::CentralHosts;
 use self::metrics::TenantMetrics;
 use self::pool::{PoolSettings, TenantPools};
+use self::redis::{Redis, RedisSettings};
 use self::routing::RoutingTable;
+use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Change};
 
 /// What an app must say to be multi-tenant.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TenancySettings {
     /// The domain that tenants' hosts lie under; itself never a tenant's.
     pub base_domain: String,
@@ -63,6 +67,25 @@ pub struct TenancySettings {
     pub pool: PoolSettings,
     /// Tenants with metrics of their own.
     pub metrics_max_tenants: usize,
+    /// Cache and sessions; without it nothing is cached and nobody can sign in.
+    pub redis: Option<RedisSettings>,
+    /// What links are signed with; without them there are no welcome and no download links.
+    pub signing: Option<SigningKeys>,
+}
+
+impl TenancySettings {
+    /// Tenants below `base_domain`, and the defaults for the rest.
+    pub fn new(base_domain: &str) -> Self {
+        Self {
+            base_domain: base_domain.to_owned(),
+            admin_host: None,
+            trusted_proxies: vec![],
+            pool: PoolSettings::new(200),
+            metrics_max_tenants: 2000,
+            redis: None,
+            signing: None,
+        }
+    }
 }
 
 /// A setting that makes no sense.
@@ -86,6 +109,8 @@ struct Inner {
     routing: RoutingTable,
     pools: TenantPools,
     metrics: TenantMetrics,
+    redis: Option<Redis>,
+    signing: Option<SigningKeys>,
 }
 
 impl Tenancy {
@@ -101,6 +126,8 @@ impl Tenancy {
             routing: RoutingTable::default(),
             pools: TenantPools::new(settings.pool),
             metrics: TenantMetrics::new(settings.metrics_max_tenants),
+            redis: settings.redis.clone().map(Redis::new),
+            signing: settings.signing.clone(),
         })))
     }
 
@@ -122,6 +149,16 @@ impl Tenancy {
     /// The metrics.
     pub fn metrics(&self) -> &TenantMetrics {
         &self.0.metrics
+    }
+
+    /// Redis, where there is one.
+    pub fn redis(&self) -> Option<&Redis> {
+        self.0.redis.as_ref()
+    }
+
+    /// What links are signed with, where it is known.
+    pub fn signing(&self) -> Option<&SigningKeys> {
+        self.0.signing.as_ref()
     }
 
     fn central(&self) -> &CentralHosts {
@@ -185,14 +222,8 @@ mod tests {
 
     /// Whether routing is complete after these slices, of three.
     async fn is_complete_after(slices: &[(&str, Option<Vec<u8>>)]) -> bool {
-        let tenancy = Tenancy::new(&TenancySettings {
-            base_domain: "maintenance-os.com".into(),
-            admin_host: None,
-            trusted_proxies: vec![],
-            pool: PoolSettings::new(1),
-            metrics_max_tenants: 1,
-        })
-        .unwrap();
+        let settings = TenancySettings { pool: PoolSettings::new(1), ..TenancySettings::new("maintenance-os.com") };
+        let tenancy = Tenancy::new(&settings).unwrap();
         let change = |(slice, content): &(&str, Option<Vec<u8>>)| Change {
             slice: (*slice).to_owned(),
             content: content.clone(),

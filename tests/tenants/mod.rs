@@ -173,20 +173,13 @@ pub struct App {
 
 impl App {
     pub async fn serving(tenants: &[RoutingEntry], pool: PoolSettings) -> Self {
-        let tenancy = Tenancy::new(&TenancySettings {
-            base_domain: "maintenance-os.com".into(),
-            admin_host: None,
-            trusted_proxies: vec![],
-            pool,
-            metrics_max_tenants: 100,
-        })
-        .unwrap();
+        let tenancy = Tenancy::new(&TenancySettings { pool, ..TenancySettings::new("maintenance-os.com") }).unwrap();
         let (changes, received) = unbounded();
         let follower = tenancy.clone();
         tokio::spawn(async move {
             follower.follow(received, 1, Acknowledgements::new()).await;
         });
-        let mut app = Self { router: app::router(&tenancy), tenancy, changes, generation: 0 };
+        let mut app = Self { router: app::router(&app::Product::new(&tenancy)), tenancy, changes, generation: 0 };
         app.route(tenants);
         for tenant in tenants {
             eventually("the tenant is routed", async || app.tenancy.routing().find(&tenant.primary_host).is_some())

@@ -26,7 +26,7 @@ pub async fn initialize_tenancy(State(tenancy): State<Tenancy>, mut request: Req
         path = request.uri().path(),
     );
     let refusal = refused(entry.state, request.method());
-    request.extensions_mut().insert(TenantContext::new(entry, host, tenancy.pools(), span.clone()));
+    request.extensions_mut().insert(TenantContext::new(entry, host, &tenancy, span.clone()));
     async {
         let response = match refusal {
             Some(refusal) => refusal.into_response(),
