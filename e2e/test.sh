@@ -46,6 +46,7 @@ code() {
 
 cluster() {
 	install_nextest
+	"$here/packages.sh" browser
 	e2e/demo/demo.sh
 	KUBECONFIG=$cluster/admin.kubeconfig PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --package maintenance-os-e2e "$@"
 }
