@@ -11,10 +11,10 @@ manifest=$here/redis/$kind.yaml
 apply() { kubectl apply --server-side --force-conflicts --field-manager=tests -f - > /dev/null; }
 inside() { kubectl -n redis-tests exec "redis-$kind-0" -c redis -- "$@"; }
 
-# One leader, with two replicas that have caught up, and three sentinels that know each other.
+# Three sentinels that know each other, and of the leader's two replicas that they have caught up.
 sentinel_is_complete() {
 	[ "$(inside redis-cli --raw -p 26379 sentinel ckquorum maintenance-os | grep -c '^OK 3 ')" = 1 ] &&
-		inside redis-cli --raw info replication | tr -d '\r' | grep -qE '^connected_slaves:2$'
+		[ "$(inside redis-cli --raw -p 26379 sentinel replicas maintenance-os | tr -d '\r' | grep -A1 -x master-link-status | grep -cx ok)" = 2 ]
 }
 cluster_is_complete() { inside redis-cli --raw cluster info | tr -d '\r' | grep -qx cluster_state:ok; }
 make_cluster() {
