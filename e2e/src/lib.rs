@@ -4,6 +4,7 @@
 //! way to fail. [`promise`] then dumps the state of the cluster.
 
 mod administrator;
+mod browser;
 mod cleanup;
 mod dump;
 mod hosts;
@@ -17,6 +18,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 
+pub use browser::{Browser, Screen};
 pub use hosts::Answer;
 pub use logins::{Binding, refusal};
 pub use tenants::Ready;
