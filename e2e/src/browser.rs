@@ -57,7 +57,8 @@ impl Browser {
         let processes = Processes { chromedriver, profile };
         // The world's entry is `http://address:port`, to which every tenant's host resolves.
         let entry = world.entry.trim_start_matches("http://");
-        let capabilities = capabilities(entry, screen, &processes.profile).expect("capabilities as Chromium takes them");
+        let capabilities =
+            capabilities(entry, screen, &processes.profile).expect("capabilities as Chromium takes them");
         let driver = WebDriver::new(address, capabilities).await.expect("Chromium starts");
         driver.set_page_load_timeout(Duration::from_secs(PAGE)).await.expect("setting a time-out");
         let pictures = pictures();
@@ -286,6 +287,7 @@ fn capabilities(entry: &str, screen: Screen, profile: &Path) -> WebDriverResult<
 /// Kept after the test, to be looked at.
 fn pictures() -> PathBuf {
     let cache = std::env::var("MOS_CACHE").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|_| PathBuf::from(std::env::var("HOME").unwrap_or_default()).join(".cache/maintenance-os"));
+    let cache = cache
+        .unwrap_or_else(|_| PathBuf::from(std::env::var("HOME").unwrap_or_default()).join(".cache/maintenance-os"));
     cache.join("test-output/screenshots")
 }
