@@ -31,7 +31,7 @@ lint() {
 chart() {
 	local chart=charts/maintenance-os values
 	for values in app.replicas=1 networkPolicies.enabled=true,networkPolicies.egress.enabled=true \
-		'app.redis.mode=sentinel,app.redis.nodes={a:26379,b:26379},app.redis.master=mymaster' 'app.redis.mode=cluster,app.redis.nodes={a:6379}' \
+		'app.redis.mode=sentinel,app.redis.nodes={a:26379,b:26379},app.redis.master=mymaster,app.redis.sentinelPasswordSecret.name=s' app.redis.tls.enabled=true,app.redis.tls.caSecret.name=ca 'app.redis.mode=cluster,app.redis.nodes={a:6379}' \
 		app.storage.mode=local app.storage.mode=local,app.storage.local.claim=files app.mail.directory=true; do
 		helm template maintenance-os "$chart" -n maintenance-os --set "$values" > /dev/null || die "the chart does not take $values"
 	done

@@ -118,12 +118,12 @@ impl Browser {
         field.send_keys(value).await.unwrap_or_else(|error| panic!("filling in {name}: {error}"));
     }
 
-    /// Picks a date in a field by its name, as `2026-11-25`.
-    pub async fn fill_date(&self, name: &str, date: &str) {
+    /// Picks today in a date field by its name.
+    pub async fn fill_today(&self, name: &str) {
         // Which keys a date field wants depends on the browser's language.
         let field = self.find(By::Css(format!("[name='{name}']"))).await;
-        let set = "arguments[0].value = arguments[1]";
-        let arguments = vec![field.to_json().expect("an element"), json!(date)];
+        let set = "arguments[0].value = new Date().toISOString().slice(0, 10)";
+        let arguments = vec![field.to_json().expect("an element")];
         self.driver.execute(set, arguments).await.unwrap_or_else(|error| panic!("filling in {name}: {error}"));
     }
 
@@ -134,15 +134,12 @@ impl Browser {
         field.send_keys(path).await.unwrap_or_else(|error| panic!("choosing a file in {name}: {error}"));
     }
 
-    /// Presses the button, or follows the link, with these words, and waits for the page that comes.
+    /// Presses the first button, or follows the first link, with these words, and waits for the page that comes.
     pub async fn press(&self, words: &str) {
-        let quoted = format!("'{words}'");
-        let by = By::XPath(format!(
-            "(//button[contains(normalize-space(.), {quoted})] | //a[contains(normalize-space(.), {quoted})] | //summary[contains(normalize-space(.), {quoted})])"
-        ));
+        let with = |tag: &str| format!("//{tag}[contains(normalize-space(.), '{words}')]");
+        let by = By::XPath([with("a"), with("button"), with("summary")].join(" | "));
         let element = within(PAGE, &format!("“{words}” can be pressed"), async || {
-            let all = self.driver.find_all(by.clone()).await.map_err(|error| error.to_string())?;
-            for element in all {
+            for element in self.driver.find_all(by.clone()).await.map_err(|error| error.to_string())? {
                 if element.is_displayed().await.unwrap_or_default() {
                     return Ok(element);
                 }
@@ -150,8 +147,21 @@ impl Browser {
             Err(format!("no such button or link at {}: {}", self.path().await, self.text().await))
         })
         .await;
-        element.scroll_into_view().await.expect("scrolling");
-        element.click().await.unwrap_or_else(|error| panic!("pressing “{words}”: {error}"));
+        self.click(&element, words).await;
+    }
+
+    /// Presses the button that sends the form with the field of this name.
+    pub async fn send(&self, name: &str) {
+        let button = self.find(By::XPath(format!("//*[@name='{name}']/ancestor::form//button[@type='submit']"))).await;
+        self.click(&button, &format!("the button of {name}")).await;
+    }
+
+    async fn click(&self, element: &WebElement, what: &str) {
+        // To the middle: the edges may lie under a bar that stays where it is.
+        let arguments = vec![element.to_json().expect("an element")];
+        let scroll = self.driver.execute("arguments[0].scrollIntoView({ block: 'center' })", arguments);
+        scroll.await.unwrap_or_else(|error| panic!("scrolling to “{what}”: {error}"));
+        element.click().await.unwrap_or_else(|error| panic!("pressing “{what}” at {}: {error}", self.path().await));
         self.check().await;
     }
 
@@ -176,13 +186,14 @@ impl Browser {
         panic!("the field {name} cannot be reached by the tab key at {}: {}", self.path().await, self.source().await);
     }
 
-    /// Keeps a picture of the whole page.
-    pub async fn picture(&mut self, what: &str) {
+    /// Keeps a picture of what the screen shows; the file.
+    pub async fn picture(&mut self, what: &str) -> PathBuf {
         self.check().await;
         self.pictured += 1;
         let screen = format!("{:?}", self.screen).to_lowercase();
         let file = self.pictures.join(format!("{}-{screen}-{:02}-{what}.png", self.prefix, self.pictured));
         self.driver.screenshot(&file).await.expect("a picture");
+        file
     }
 
     /// The page is no wider than the screen: nobody should have to push it about.

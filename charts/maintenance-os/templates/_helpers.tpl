@@ -77,18 +77,27 @@ affinity: {{- toYaml . | nindent 2 }}
 - { name: MOS_SIGNING_KEYS, valueFrom: { secretKeyRef: { name: maintenance-os-keys, key: signing } } }
 - { name: MOS_PLAIN_HTTP, value: {{ .plainHttp | quote }} }
 {{- with .redis }}
-- { name: MOS_REDIS_MODE, value: {{ .mode }} }
+- { name: REDIS_MODE, value: {{ .mode }} }
 {{- if eq .mode "standalone" }}
 - { name: REDIS_HOST, value: {{ .host | quote }} }
 - { name: REDIS_PORT, value: {{ .port | quote }} }
 {{- else }}
-- { name: MOS_REDIS_NODES, value: {{ join "," .nodes | quote }} }
+- { name: REDIS_NODES, value: {{ join "," .nodes | quote }} }
 {{- end }}
 {{- if eq .mode "sentinel" }}
-- { name: MOS_REDIS_MASTER, value: {{ .master | quote }} }
+- { name: REDIS_MASTER_NAME, value: {{ .master | quote }} }
 {{- end }}
 {{- if .passwordSecret.name }}
 - { name: REDIS_PASSWORD, valueFrom: { secretKeyRef: { name: {{ .passwordSecret.name }}, key: {{ .passwordSecret.key }} } } }
+{{- end }}
+{{- if and (eq .mode "sentinel") .sentinelPasswordSecret.name }}
+- { name: REDIS_SENTINEL_PASSWORD, valueFrom: { secretKeyRef: { name: {{ .sentinelPasswordSecret.name }}, key: {{ .sentinelPasswordSecret.key }} } } }
+{{- end }}
+{{- if .tls.enabled }}
+- { name: REDIS_TLS, value: "true" }
+{{- if .tls.caSecret.name }}
+- { name: REDIS_CA, value: /etc/maintenance-os/redis/ca.crt }
+{{- end }}
 {{- end }}
 - { name: REDIS_DB, value: {{ .databases.default | quote }} }
 - { name: REDIS_CACHE_DB, value: {{ .databases.cache | quote }} }
@@ -138,4 +147,9 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- $ports = append $ports (int $port) -}}
 {{- end -}}
 {{- toJson (uniq $ports) -}}
+{{- end }}
+
+{{/* Name of the Secret with the authority of Redis' certificates, of .app.redis; empty without one. */}}
+{{- define "maintenance-os.redisCa" -}}
+{{- if .tls.enabled }}{{ .tls.caSecret.name }}{{ end -}}
 {{- end }}
