@@ -161,7 +161,9 @@ impl Browser {
         let arguments = vec![element.to_json().expect("an element")];
         let scroll = self.driver.execute("arguments[0].scrollIntoView({ block: 'center' })", arguments);
         scroll.await.unwrap_or_else(|error| panic!("scrolling to “{what}”: {error}"));
-        element.click().await.unwrap_or_else(|error| panic!("pressing “{what}” at {}: {error}", self.path().await));
+        if let Err(error) = element.click().await {
+            panic!("pressing “{what}” at {}: {error}", self.path().await);
+        }
         self.check().await;
     }
 

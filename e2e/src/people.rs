@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE};
+use reqwest::multipart::{Form as Multipart, Part};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
@@ -104,6 +105,16 @@ impl Person {
         let response = request.send().await.unwrap_or_else(|error| panic!("sending a form to {action}: {error:?}"));
         self.keep_cookies(&response);
         answer(response).await
+    }
+
+    /// Sends a file with the form of a page that takes one.
+    pub async fn attach(&self, world: &World, path: &str, file: &str, content: &[u8]) -> Answer {
+        let page = self.page(world, path).await;
+        let form = form_with(&page.body, "file").unwrap_or_else(|| panic!("no form for files at {path}: {page:?}"));
+        let part = Part::bytes(content.to_vec()).file_name(file.to_owned());
+        let fields = form.hidden.into_iter().fold(Multipart::new(), |all, (name, value)| all.text(name, value));
+        let request = self.request(world, Method::POST, &form.action).multipart(fields.part("file", part));
+        answer(request.send().await.unwrap_or_else(|error| panic!("sending a file to {path}: {error:?}"))).await
     }
 
     /// What its program gets.

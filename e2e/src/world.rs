@@ -20,6 +20,8 @@ pub const OPERATOR: &str = "maintenance-os";
 pub const CUSTOMERS: &str = "customers";
 /// Where the demo's PostgreSQL runs.
 pub const DATABASES: &str = "databases";
+/// Where the demo's S3 and mail servers run.
+pub const PLATFORM: &str = "platform";
 /// The demo's server.
 pub const SERVER: &str = "pg-demo-1";
 /// Label on everything that a test makes.
