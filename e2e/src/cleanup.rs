@@ -28,6 +28,9 @@ pub async fn heal(world: &World) {
     for part in Outage::ALL {
         world.end_outage(part).await;
     }
+    for app in ["app-sentinel", "app-cluster"] {
+        world.stop_app(app).await;
+    }
     within(90, "PostgreSQL answers its administrator", async || world.try_psql("template1", "SELECT 1").await).await;
     world.open_database(CENTRAL).await;
     world.open_database("postgres").await;

@@ -4,6 +4,7 @@
 //! way to fail. [`promise`] then dumps the state of the cluster.
 
 mod administrator;
+mod app;
 mod browser;
 mod cleanup;
 mod dump;

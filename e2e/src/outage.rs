@@ -29,7 +29,9 @@ impl Outage {
         match self {
             Self::Redis => (DATABASES, "app=redis".into()),
             Self::S3 => (PLATFORM, "app=s3".into()),
-            Self::Pooler => (OPERATOR, "app.kubernetes.io/component=pooler".into()),
+            Self::Pooler => {
+                (OPERATOR, format!("app.kubernetes.io/name=pooler,tenancy.maintenance-os.com/server={SERVER}"))
+            }
             Self::Postgres => (DATABASES, format!("app={SERVER}")),
         }
     }

@@ -85,6 +85,13 @@ impl World {
 }
 
 impl Person {
+    /// Signs in anew, as in another browser.
+    pub async fn sign_in(&mut self, world: &World) -> Answer {
+        self.cookies.clear();
+        let (email, password) = (self.email.clone(), self.password.clone());
+        self.submit(world, "/sign-in", "password", &[("email", &email), ("password", &password)]).await
+    }
+
     /// A page, as its browser gets it.
     pub async fn page(&self, world: &World, path: &str) -> Answer {
         answer(self.send(world, Method::GET, path).await).await
