@@ -33,6 +33,7 @@ use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+pub use self::files::FileSettings;
 pub use self::migrations::{Migration, migrations};
 pub use self::product::Product;
 pub use self::router::router;
@@ -159,7 +160,8 @@ async fn serve_product(
     linger: Duration,
 ) -> anyhow::Result<()> {
     let close = CancellationToken::new();
-    let serve = http::serve(settings.listen, router(&Product::new(tenancy)), close.clone());
+    let files = FileSettings { max_upload: u64::from(settings.storage.max_upload_mib) << 20, ..FileSettings::default() };
+    let serve = http::serve(settings.listen, router(&Product::with_files(tenancy, files)), close.clone());
     let end = async {
         stop.cancelled().await;
         stopping.store(true, Ordering::Relaxed);

@@ -68,10 +68,19 @@ CREATE TRIGGER attachments_release AFTER DELETE ON public.attachments
 CREATE TABLE public.imports (
     id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     path        text        NOT NULL UNIQUE REFERENCES public.stored_files (path),
-    report_path text        UNIQUE REFERENCES public.stored_files (path),    -- the refused rows
     name        text        NOT NULL CHECK (char_length(name) BETWEEN 1 AND 255 AND name !~ '[[:cntrl:]/\\]'),
-    outcome     jsonb       NOT NULL,                                        -- counts and the first errors
+    outcome     jsonb       NOT NULL,                                        -- counts and the first faults
     created_by  bigint      REFERENCES public.users (id),
     created_at  timestamptz NOT NULL DEFAULT now(),
     applied_at  timestamptz
 );
+
+CREATE FUNCTION public.release_imported_file() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    UPDATE public.stored_files SET state = 'deleting' WHERE path = OLD.path;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER imports_release AFTER DELETE ON public.imports
+    FOR EACH ROW EXECUTE FUNCTION public.release_imported_file();
