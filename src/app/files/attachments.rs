@@ -78,8 +78,6 @@ pub struct Attachment {
     pub id: i64,
     /// Shown name.
     pub name: String,
-    /// `pdf`, `jpeg`, …
-    pub kind: String,
     /// As people read it: `2.4 MB`.
     pub size: String,
     /// The day it was added, `2026-03-31`, in UTC.
@@ -121,7 +119,7 @@ impl Attachments {
         let (asset, execution) = subject.ids();
         let query = async |db: &mut PgConnection| {
             let rows = sqlx::query!(
-                r#"SELECT a.id, a.name, a.kind, f.bytes, a.preview_path, a.uploaded_by, u.name AS "by?",
+                r#"SELECT a.id, a.name, f.bytes, a.preview_path, a.uploaded_by, u.name AS "by?",
                           to_char(a.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS "day!"
                    FROM attachments a JOIN stored_files f ON f.path = a.path LEFT JOIN users u ON u.id = a.uploaded_by
                    WHERE a.asset_id = $1 OR a.execution_id = $2 ORDER BY a.id DESC LIMIT 500"#,
@@ -134,7 +132,6 @@ impl Attachments {
         let items = rows.into_iter().map(|row| Attachment {
             id: row.id,
             name: row.name,
-            kind: row.kind,
             size: size(row.bytes),
             day: row.day,
             by: row.by,

@@ -74,7 +74,7 @@ pub async fn download(tenant: TenantContext, user: CurrentUser, Path(file): Path
     let head = stream::iter([Ok::<_, Problem>(Bytes::from(head)), Ok(first.0)]);
     // Page by page of the key: a cursor would hold a connection, and the pooler's with it, for as long as the slowest
     // reader takes. What changes meanwhile may be in it or not; no row is in it twice.
-    let rest = stream::unfold(first.1.map(|after| (tenant, after)), async move |state| {
+    let rest = stream::unfold(first.1.map(|after| (tenant, after)), move |state| async move {
         let (tenant, after) = state?;
         match batch(&tenant, table, after).await {
             Ok((bytes, after)) => Some((Ok(bytes), after.map(|after| (tenant, after)))),

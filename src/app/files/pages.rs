@@ -104,13 +104,11 @@ async fn add(
     user.require(Role::Technician)?;
     // Before the file is read: nobody should send 25 MiB to hear that there is no such asset.
     subject.name(&tenant).await?;
+    let form = FileForm::open(request, product.files().settings()).await?;
     let added = {
-        let (product, tenant, user) = (product.clone(), tenant.clone(), user.clone());
-        let form = FileForm::open(request, product.files().settings()).await?;
-        let context = tenant.clone();
-        to_the_end(&context, async move { attachments::add(product.files(), &tenant, &user, subject, form).await })
+        let (product, context, user) = (product.clone(), tenant.clone(), user.clone());
+        to_the_end(&tenant, async move { attachments::add(product.files(), &context, &user, subject, form).await }).await
     };
-    let added = added.await;
     product.files().sweep_if_due(&tenant);
     match added {
         Ok(()) => Ok(Redirect::to(&subject.attachments_page()).into_response()),

@@ -144,7 +144,7 @@ pub(super) fn in_time(
     parts: impl Stream<Item = object_store::Result<Bytes>> + Send + Unpin,
     path: ObjectPath,
 ) -> impl Stream<Item = Result<Bytes, StorageError>> + Send {
-    stream::unfold(Some((parts, path)), async |state| {
+    stream::unfold(Some((parts, path)), |state| async move {
         let (mut parts, path) = state?;
         match timeout(ANSWER, parts.next()).await {
             Ok(None) => None,

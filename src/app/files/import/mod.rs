@@ -144,7 +144,7 @@ pub async fn refused(tenant: TenantContext, content: Content) -> Result<BoxStrea
     let mut parts = read::read(content);
     let (header, headings) = first(&mut parts).await?;
     let head = super::export::line(headings.iter().chain(["Line", "What to change"]).map(str::to_owned));
-    let rest = stream::unfold(Some((tenant, parts, header)), async |state| {
+    let rest = stream::unfold(Some((tenant, parts, header)), |state| async move {
         let (tenant, mut parts, header) = state?;
         let lines = match next(&mut parts).await {
             Ok(lines) => lines?,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use csv::StringRecord;
 
 /// One column that is understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Column {
     /// `assets.id`: finds the asset, is never changed.
     Id,
