@@ -146,13 +146,24 @@ pub struct StorageArguments {
     #[arg(id = "storage", long = "storage", env = "MOS_STORAGE")]
     pub kind: Option<StorageKind>,
     /// The directory, for `local`.
-    #[arg(id = "storage_directory", long = "storage-directory", env = "MOS_STORAGE_DIRECTORY", required_if_eq("storage", "local"))]
+    #[arg(
+        id = "storage_directory",
+        long = "storage-directory",
+        env = "MOS_STORAGE_DIRECTORY",
+        required_if_eq("storage", "local")
+    )]
     pub directory: Option<PathBuf>,
     /// Key of the bucket's account, for `s3`.
     #[arg(id = "s3_key", long = "s3-access-key-id", env = "AWS_ACCESS_KEY_ID", required_if_eq("storage", "s3"))]
     pub access_key_id: Option<String>,
     /// Its secret.
-    #[arg(id = "s3_secret", long = "s3-secret-access-key", env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true, required_if_eq("storage", "s3"))]
+    #[arg(
+        id = "s3_secret",
+        long = "s3-secret-access-key",
+        env = "AWS_SECRET_ACCESS_KEY",
+        hide_env_values = true,
+        required_if_eq("storage", "s3")
+    )]
     pub secret_access_key: Option<String>,
     /// Region of the bucket.
     #[arg(id = "s3_region", long = "s3-region", env = "AWS_DEFAULT_REGION", default_value = "us-east-1")]

@@ -52,6 +52,7 @@ start() {
 		export MOS_TEST_S3_OTHER_KEY='other'
 		export MOS_TEST_S3_OTHER_SECRET='$(secret other)'
 		export MOS_TEST_S3_SERVER='$bin/versitygw'
+		export MOS_TEST_S3_DATA='$dir/data'
 	ENV
 }
 

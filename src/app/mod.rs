@@ -33,10 +33,12 @@ use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+pub use self::accounts::{CurrentUser, Role};
 pub use self::files::FileSettings;
 pub use self::migrations::{Migration, migrations};
 pub use self::product::Product;
 pub use self::router::router;
+pub use self::shell::CsrfToken;
 
 use crate::api::slices::routing_slices;
 use crate::http;
@@ -160,8 +162,9 @@ async fn serve_product(
     linger: Duration,
 ) -> anyhow::Result<()> {
     let close = CancellationToken::new();
-    let files = FileSettings { max_upload: u64::from(settings.storage.max_upload_mib) << 20, ..FileSettings::default() };
-    let serve = http::serve(settings.listen, router(&Product::with_files(tenancy, files)), close.clone());
+    let files =
+        FileSettings { max_upload: u64::from(settings.storage.max_upload_mib) << 20, ..FileSettings::default() };
+    let serve = http::serve(settings.listen, router(&Product::new(tenancy).with_files(files)), close.clone());
     let end = async {
         stop.cancelled().await;
         stopping.store(true, Ordering::Relaxed);

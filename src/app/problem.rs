@@ -146,7 +146,9 @@ impl Problem {
                          Nothing was added."
                     ),
                     limit => {
-                        format!("The plan “{plan}” includes {max} {limit}, and all of them are in use. Nothing was added.")
+                        format!(
+                            "The plan “{plan}” includes {max} {limit}, and all of them are in use. Nothing was added."
+                        )
                     }
                 },
             ),

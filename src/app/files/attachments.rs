@@ -153,7 +153,8 @@ fn may_remove(user: &CurrentUser, uploaded_by: Option<i64>) -> bool {
     user.role >= Role::Manager || user.role >= Role::Technician && uploaded_by == Some(user.id)
 }
 
-fn size(bytes: i64) -> String {
+/// As people read it.
+pub fn size(bytes: i64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
     let (kb, mb) = (bytes as f64 / 1e3, bytes as f64 / 1e6);
     match bytes {

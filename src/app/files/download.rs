@@ -49,7 +49,8 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let path: ObjectPath = format!("{area}/{name}").parse().map_err(|_| Problem::NotFound)?;
     let keys = product.tenancy().signing().ok_or(Problem::NotFound)?;
-    let signed = keys.verify(tenant.entry().uuid, PURPOSE, &signature.token, Timestamp::now()).map_err(Problem::Link)?;
+    let signed =
+        keys.verify(tenant.entry().uuid, PURPOSE, &signature.token, Timestamp::now()).map_err(Problem::Link)?;
     if signed != path.to_string() {
         return Err(Problem::Link(crate::signing::Rejected::Forged));
     }

@@ -30,7 +30,8 @@ pub async fn reserve(tenant: &TenantContext, path: &ObjectPath, bytes: u64) -> R
         .transaction(async |db: &mut PgConnection| {
             if let Some(max) = max {
                 // The row's lock: of two uploads at the same time the second one counts after the first one's commit.
-                let used = sqlx::query_scalar!("SELECT bytes FROM storage_usage FOR UPDATE").fetch_one(&mut *db).await?;
+                let used =
+                    sqlx::query_scalar!("SELECT bytes FROM storage_usage FOR UPDATE").fetch_one(&mut *db).await?;
                 if used.saturating_add(bytes) > max {
                     return Ok(false);
                 }
@@ -101,9 +102,7 @@ pub async fn sweep(tenant: &TenantContext) {
     };
     // The table's CHECK and this type accept the same texts, so that nothing is left out here.
     let paths = paths.into_iter().filter_map(|path| path.parse::<ObjectPath>().ok());
-    futures::stream::iter(paths)
-        .for_each_concurrent(SIDE_BY_SIDE, async |path| give_back(tenant, &path).await)
-        .await;
+    futures::stream::iter(paths).for_each_concurrent(SIDE_BY_SIDE, async |path| give_back(tenant, &path).await).await;
 }
 
 async fn remove(tenant: &TenantContext, path: &ObjectPath) -> Result<(), Problem> {

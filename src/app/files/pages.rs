@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::attachments::{self, Attachments, Subject};
 use super::download;
+use super::ledger;
 use super::upload::{FileForm, to_the_end};
 use crate::app::accounts::{CurrentUser, Role};
 use crate::app::form::CheckedForm;
@@ -26,6 +27,8 @@ struct AttachmentsPage {
     /// Where it is.
     back: String,
     attachments: Attachments,
+    /// What all files take, where the plan has a limit, and that limit in GiB.
+    usage: Option<(String, i32)>,
 }
 
 /// A form that has nothing but its secret.
@@ -88,8 +91,12 @@ async fn show(
 ) -> Result<Response, Problem> {
     let name = subject.name(tenant).await?;
     let attachments = Attachments { error, ..Attachments::of(product, tenant, user, subject).await? };
+    let usage = match tenant.entry().plan.limits.storage_gib {
+        Some(max) => Some((attachments::size(ledger::used(tenant).await?), max)),
+        None => None,
+    };
     let status = if attachments.error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    let shown = AttachmentsPage { shell, subject: name, back: subject.page(), attachments };
+    let shown = AttachmentsPage { shell, subject: name, back: subject.page(), attachments, usage };
     Ok((status, page(&shown)?).into_response())
 }
 
@@ -107,7 +114,8 @@ async fn add(
     let form = FileForm::open(request, product.files().settings()).await?;
     let added = {
         let (product, context, user) = (product.clone(), tenant.clone(), user.clone());
-        to_the_end(&tenant, async move { attachments::add(product.files(), &context, &user, subject, form).await }).await
+        to_the_end(&tenant, async move { attachments::add(product.files(), &context, &user, subject, form).await })
+            .await
     };
     product.files().sweep_if_due(&tenant);
     match added {

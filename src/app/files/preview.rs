@@ -86,7 +86,9 @@ fn make(picture: &[u8], format: ImageFormat) -> Result<Option<Preview>, String> 
 
 fn too_large(width: u32, height: u32) -> String {
     let most = MAX_PIXELS / 1_000_000;
-    format!("The picture has {width} × {height} pixels and is too large to be opened safely. Shrink it to {most} megapixels or less.")
+    format!(
+        "The picture has {width} × {height} pixels and is too large to be opened safely. Shrink it to {most} megapixels or less."
+    )
 }
 
 fn encode(image: &DynamicImage) -> Option<Preview> {

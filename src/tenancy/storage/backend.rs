@@ -54,7 +54,8 @@ impl Backend {
     pub(super) async fn ready(&self, path: &ObjectPath) -> Result<(), StorageError> {
         let Self::Local { root, .. } = self else { return Ok(()) };
         let looked = timeout(ANSWER, tokio::fs::metadata(root)).await;
-        let looked = looked.map_err(|_| StorageError::NoAnswer { doing: "finding the disk for", path: path.clone() })?;
+        let looked =
+            looked.map_err(|_| StorageError::NoAnswer { doing: "finding the disk for", path: path.clone() })?;
         looked.map(|_| ()).map_err(|source| StorageError::Away {
             doing: "finding the disk for",
             path: path.clone(),
@@ -91,8 +92,10 @@ fn local(directory: PathBuf) -> Result<Backend, StorageSettingsError> {
     let named = directory.display().to_string();
     let failed = |source| StorageSettingsError::Directory { directory: named.clone(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
-    let store = LocalFileSystem::new_with_prefix(&directory)
-        .map_err(|source| StorageSettingsError::Directory { directory: named, source: std::io::Error::other(source) })?;
+    let store = LocalFileSystem::new_with_prefix(&directory).map_err(|source| StorageSettingsError::Directory {
+        directory: named,
+        source: std::io::Error::other(source),
+    })?;
     // Whoever hears that a file is stored may switch the machine off.
     Ok(Backend::Local { store: store.with_fsync(true), root: directory })
 }

@@ -103,7 +103,8 @@ impl TenantStorage {
         let backend = self.backend()?;
         backend.ready(path).await?;
         let location = self.location(path);
-        let found = answer("reading", path, backend.store().get_opts(&location, object_store::GetOptions::new())).await?;
+        let found =
+            answer("reading", path, backend.store().get_opts(&location, object_store::GetOptions::new())).await?;
         let bytes = found.meta.size;
         let stream = backend::in_time(found.into_stream(), path.clone()).boxed();
         Ok(Content { bytes, stream })

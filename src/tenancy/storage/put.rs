@@ -8,10 +8,10 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, PutMultipartOptions, PutOptions, PutPayload};
 use sha2::{Digest, Sha256};
 
+use super::Stored;
 use super::backend::{Backend, answer};
 use super::error::{PutError, StorageError};
 use super::name::ObjectPath;
-use super::Stored;
 
 /// Size of a part; S3 wants at least 5 MiB of all but the last. One of them is in memory per upload.
 const PART: usize = 8 << 20;

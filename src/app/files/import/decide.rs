@@ -95,7 +95,8 @@ fn decide_one(assets: &Assets, header: &Header, row: Row) -> Result<Decision, Fa
                 None | Some([]) => None,
                 Some([id]) => Some(*id),
                 Some(_) => {
-                    let what = "Several assets without a tag have this name and location. Write the ID of the one you mean.";
+                    let what =
+                        "Several assets without a tag have this name and location. Write the ID of the one you mean.";
                     return Err(Fault::at(row.line, Column::Name, what));
                 }
             }
@@ -198,7 +199,9 @@ pub async fn store(db: &mut PgConnection, user: &CurrentUser, decided: &[Decided
     };
     stored.await.map_err(|error| match error.as_database_error().filter(|error| error.is_unique_violation()) {
         // Somebody took a tag while the file was being stored, or two rows exchange theirs.
-        Some(_) => Problem::Invalid("A tag is taken by another asset. Nothing was imported: check the file again.".into()),
+        Some(_) => {
+            Problem::Invalid("A tag is taken by another asset. Nothing was imported: check the file again.".into())
+        }
         None => error.into(),
     })
 }
@@ -285,7 +288,12 @@ mod tests {
 
     fn assets() -> Assets {
         let mut assets = Assets::default();
-        let rows = [(1, "Pump", Some("P-1"), None), (2, "Fan", None, Some("Roof")), (3, "Door", None, None), (4, "Door", None, None)];
+        let rows = [
+            (1, "Pump", Some("P-1"), None),
+            (2, "Fan", None, Some("Roof")),
+            (3, "Door", None, None),
+            (4, "Door", None, None),
+        ];
         for (id, name, tag, location) in rows {
             let mut values = Values::default();
             let text = |text: &str| Some(text.to_owned());
@@ -335,6 +343,9 @@ mod tests {
     fn a_column_of_the_file_replaces_and_one_that_it_has_not_is_left_alone() {
         assert_eq!(decided(&["Tag", "Name", "Notes"], &["P-1", "Pump", ""]), "changed 1, notes None");
         assert_eq!(decided(&["Tag", "Name", "Status"], &["P-1", "Pump", ""]), "unchanged", "a status is never nothing");
-        assert_eq!(decided(&["Tag", "Name", "Status"], &["P-1", "Pump", "operational"]), "changed 1, notes Some(\"kept\")");
+        assert_eq!(
+            decided(&["Tag", "Name", "Status"], &["P-1", "Pump", "operational"]),
+            "changed 1, notes Some(\"kept\")"
+        );
     }
 }

@@ -140,7 +140,10 @@ pub async fn apply(
 ///
 /// # Errors
 /// The file is no table, or storage is away.
-pub async fn refused(tenant: TenantContext, content: Content) -> Result<BoxStream<'static, Result<Bytes, Problem>>, Problem> {
+pub async fn refused(
+    tenant: TenantContext,
+    content: Content,
+) -> Result<BoxStream<'static, Result<Bytes, Problem>>, Problem> {
     let mut parts = read::read(content);
     let (header, headings) = first(&mut parts).await?;
     let head = super::export::line(headings.iter().chain(["Line", "What to change"]).map(str::to_owned));

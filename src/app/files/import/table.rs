@@ -72,7 +72,9 @@ impl Column {
             Self::SerialNumber => &["serial", "serialno", "sn"],
             Self::Status => &["state"],
             Self::Criticality => &["priority", "importance"],
-            Self::CommissionedOn => &["commissioned", "commissioningdate", "installed", "installedon", "inservicesince"],
+            Self::CommissionedOn => {
+                &["commissioned", "commissioningdate", "installed", "installedon", "inservicesince"]
+            }
             Self::Notes => &["note", "comment", "comments", "remarks", "description"],
         }
     }
