@@ -114,6 +114,9 @@ pub struct AppSettings {
     /// Redis.
     #[command(flatten)]
     pub redis: RedisArguments,
+    /// Files.
+    #[command(flatten)]
+    pub storage: StorageArguments,
     /// Tenants with series of their own in the metrics; the others count as `_other`.
     #[arg(long, env = "MOS_METRICS_MAX_TENANTS", default_value_t = 2000)]
     pub metrics_max_tenants: usize,
@@ -140,6 +143,61 @@ pub struct RedisArguments {
     /// Database of the sessions.
     #[arg(id = "redis_session_db", long = "redis-session-db", env = "REDIS_SESSION_DB", default_value_t = 2)]
     pub session_database: i64,
+}
+
+/// Where files are kept. The variables of S3 are the seed's.
+#[derive(Args, Clone, Debug)]
+pub struct StorageArguments {
+    /// Where files are kept; without it there are none.
+    #[arg(id = "storage", long = "storage", env = "MOS_STORAGE")]
+    pub kind: Option<StorageKind>,
+    /// The directory, for `local`.
+    #[arg(
+        id = "storage_directory",
+        long = "storage-directory",
+        env = "MOS_STORAGE_DIRECTORY",
+        required_if_eq("storage", "local")
+    )]
+    pub directory: Option<PathBuf>,
+    /// Key of the bucket's account, for `s3`.
+    #[arg(id = "s3_key", long = "s3-access-key-id", env = "AWS_ACCESS_KEY_ID", required_if_eq("storage", "s3"))]
+    pub access_key_id: Option<String>,
+    /// Its secret.
+    #[arg(
+        id = "s3_secret",
+        long = "s3-secret-access-key",
+        env = "AWS_SECRET_ACCESS_KEY",
+        hide_env_values = true,
+        required_if_eq("storage", "s3")
+    )]
+    pub secret_access_key: Option<String>,
+    /// Region of the bucket.
+    #[arg(id = "s3_region", long = "s3-region", env = "AWS_DEFAULT_REGION", default_value = "us-east-1")]
+    pub region: String,
+    /// The bucket.
+    #[arg(id = "s3_bucket", long = "s3-bucket", env = "AWS_BUCKET", required_if_eq("storage", "s3"))]
+    pub bucket: Option<String>,
+    /// Address of the server; without it Amazon's for the region.
+    #[arg(id = "s3_url", long = "s3-url", env = "AWS_URL")]
+    pub url: Option<String>,
+    /// The address may be another server than Amazon's.
+    #[arg(id = "s3_custom_endpoint", long = "s3-custom-endpoint", env = "MOS_S3_CUSTOM_ENDPOINT", default_value_t = false, action = clap::ArgAction::Set)]
+    pub custom_endpoint: bool,
+    /// The address may be plain HTTP.
+    #[arg(id = "s3_allow_http", long = "s3-allow-http", env = "MOS_S3_ALLOW_HTTP", default_value_t = false, action = clap::ArgAction::Set)]
+    pub allow_http: bool,
+    /// Largest file that people may send, in MiB.
+    #[arg(id = "max_upload_mib", long = "max-upload-mib", env = "MOS_MAX_UPLOAD_MIB", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub max_upload_mib: u32,
+}
+
+/// A kind of storage.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageKind {
+    /// A directory.
+    Local,
+    /// A bucket.
+    S3,
 }
 
 /// Settings of the agent beside PgBouncer.

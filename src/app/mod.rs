@@ -33,17 +33,21 @@ use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+pub use self::accounts::{CurrentUser, Role};
+pub use self::files::FileSettings;
 pub use self::migrations::{Migration, migrations};
 pub use self::product::Product;
 pub use self::router::router;
+pub use self::shell::CsrfToken;
 
 use crate::api::slices::routing_slices;
 use crate::http;
-use crate::settings::AppSettings;
+use crate::settings::{AppSettings, StorageArguments, StorageKind};
 use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Health, Source, changes};
 use crate::tenancy::pool::PoolSettings;
 use crate::tenancy::redis::RedisSettings;
+use crate::tenancy::storage::{S3Settings, StorageSettings};
 use crate::tenancy::{Tenancy, TenancySettings};
 
 /// How long the app goes on accepting connections after it has said that it is not ready: until every proxy and every
@@ -111,6 +115,7 @@ fn tenancy_settings(settings: &AppSettings) -> anyhow::Result<TenancySettings> {
         metrics_max_tenants: settings.metrics_max_tenants,
         redis: redis_settings(settings),
         signing: settings.signing_keys.as_deref().map(SigningKeys::parse).transpose()?,
+        storage: storage_settings(&settings.storage),
     })
 }
 
@@ -121,6 +126,22 @@ fn redis_settings(settings: &AppSettings) -> Option<RedisSettings> {
         port: redis.port,
         password: redis.password.clone().filter(|password| !password.is_empty()),
         databases: [redis.database, redis.cache_database, redis.session_database],
+    })
+}
+
+fn storage_settings(storage: &StorageArguments) -> Option<StorageSettings> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    Some(match storage.kind? {
+        StorageKind::Local => StorageSettings::Local { directory: storage.directory.clone().unwrap_or_default() },
+        StorageKind::S3 => StorageSettings::S3(S3Settings {
+            access_key_id: text(&storage.access_key_id),
+            secret_access_key: text(&storage.secret_access_key),
+            region: storage.region.clone(),
+            bucket: text(&storage.bucket),
+            url: storage.url.clone().filter(|url| !url.is_empty()),
+            custom_endpoint: storage.custom_endpoint,
+            allow_http: storage.allow_http,
+        }),
     })
 }
 
@@ -141,7 +162,9 @@ async fn serve_product(
     linger: Duration,
 ) -> anyhow::Result<()> {
     let close = CancellationToken::new();
-    let serve = http::serve(settings.listen, router(&Product::new(tenancy)), close.clone());
+    let files =
+        FileSettings { max_upload: u64::from(settings.storage.max_upload_mib) << 20, ..FileSettings::default() };
+    let serve = http::serve(settings.listen, router(&Product::new(tenancy).with_files(files)), close.clone());
     let end = async {
         stop.cancelled().await;
         stopping.store(true, Ordering::Relaxed);

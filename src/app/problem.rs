@@ -6,8 +6,10 @@ use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 
 use super::accounts::Role;
+use crate::signing::Rejected;
 use crate::tenancy::Refusal;
 use crate::tenancy::pool::PoolError;
+use crate::tenancy::storage::StorageError;
 
 /// Why a handler has nothing better to answer.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,18 @@ pub enum Problem {
     /// The body is larger than anything that is asked for here.
     #[error("the body is too large")]
     TooLarge,
+    /// The file is larger than this many bytes.
+    #[error("the file is larger than {0} bytes")]
+    FileTooLarge(u64),
+    /// What was sent came too slowly.
+    #[error("the request came too slowly")]
+    TooSlow,
+    /// A signed link does not open this.
+    #[error(transparent)]
+    Link(Rejected),
+    /// Files were not stored, read or removed.
+    #[error("the tenant's files are not available")]
+    Files(#[from] StorageError),
     /// The body is of another type than the one that is asked for.
     #[error("{0}")]
     MediaType(String),
@@ -76,7 +90,11 @@ impl Problem {
     fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge | Self::FileTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Link(Rejected::Expired) => StatusCode::GONE,
+            Self::Link(Rejected::Forged) => StatusCode::FORBIDDEN,
+            Self::Files(error) if error.is_away() => StatusCode::SERVICE_UNAVAILABLE,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -84,7 +102,7 @@ impl Problem {
             Self::CrossSite | Self::Forbidden(_) | Self::LimitReached { .. } => StatusCode::FORBIDDEN,
             Self::NoConnection(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(error) if is_outage(error) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Database(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Database(_) | Self::Files(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -92,6 +110,24 @@ impl Problem {
         let (title, detail) = match self {
             Self::Invalid(what) | Self::MediaType(what) => ("That did not work", what.clone()),
             Self::TooLarge => ("Too large", "What was sent is larger than 64 KiB.".into()),
+            Self::FileTooLarge(max) => {
+                ("Too large", format!("The file is larger than {} MiB. Nothing was stored.", max >> 20))
+            }
+            Self::TooSlow => (
+                "That took too long",
+                "The file came too slowly, and nothing was stored. Try again where the connection is better.".into(),
+            ),
+            Self::Link(Rejected::Expired) => {
+                ("This link has expired", "Go back to the page it was on, load it again and use the new one.".into())
+            }
+            Self::Link(Rejected::Forged) => {
+                ("This link is not valid", "Go back to the page it was on, load it again and use the new one.".into())
+            }
+            Self::Files(error) if error.is_away() => (
+                "Files cannot be reached right now",
+                "Everything else works. If you were sending a file, nothing of it was stored. Try again in a moment."
+                    .into(),
+            ),
             Self::NotFound => ("Page not found", "There is no such page here.".into()),
             Self::MethodNotAllowed => ("Method not allowed", "This address does not take this kind of request.".into()),
             Self::CrossSite => (
@@ -104,7 +140,17 @@ impl Problem {
             }
             Self::LimitReached { limit, max, plan } => (
                 "Your plan's limit is reached",
-                format!("The plan “{plan}” includes {max} {limit}, and all of them are in use. Nothing was added."),
+                match *limit {
+                    "storageGiB" => format!(
+                        "The plan “{plan}” includes {max} GiB for files, and there is no room left for this one. \
+                         Nothing was added."
+                    ),
+                    limit => {
+                        format!(
+                            "The plan “{plan}” includes {max} {limit}, and all of them are in use. Nothing was added."
+                        )
+                    }
+                },
             ),
             _ if status == StatusCode::SERVICE_UNAVAILABLE => (
                 "Your data cannot be reached right now",

@@ -2,24 +2,39 @@
 
 use std::sync::Arc;
 
+use super::files::{FileSettings, Files};
 use crate::tenancy::Tenancy;
 
 /// The product's own state: the routers' axum state. Clones share it.
 #[derive(Clone)]
 pub struct Product(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     tenancy: Tenancy,
+    files: Arc<Files>,
 }
 
 impl Product {
     /// Of an app that serves the tenants of `tenancy`.
     pub fn new(tenancy: &Tenancy) -> Self {
-        Self(Arc::new(Inner { tenancy: tenancy.clone() }))
+        let files = Arc::new(Files::new(FileSettings::default()));
+        Self(Arc::new(Inner { tenancy: tenancy.clone(), files }))
+    }
+
+    /// The same, with other limits for files.
+    #[must_use]
+    pub fn with_files(self, settings: FileSettings) -> Self {
+        Self(Arc::new(Inner { files: Arc::new(Files::new(settings)), ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// The request side.
     pub fn tenancy(&self) -> &Tenancy {
         &self.0.tenancy
+    }
+
+    /// What all uploads share.
+    pub fn files(&self) -> &Files {
+        &self.0.files
     }
 }

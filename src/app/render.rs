@@ -28,7 +28,7 @@ pub const STYLE: &str = include_str!("templates/style.css");
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; form-action 'self'; base-uri 'none'; \
+        "default-src 'none'; style-src 'sha256-{hash}'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
          frame-ancestors 'none'"
     );
     HeaderValue::from_str(&policy).expect("base64 and the text around it are visible ASCII")
@@ -38,7 +38,8 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 pub async fn set_security_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
+    // A file that is downloaded has a stricter one of its own.
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert_with(|| POLICY.clone());
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     // Not `no-referrer`: with it, browsers send `Origin: null` with our own forms.

@@ -15,9 +15,10 @@ const MAX_BODY: usize = 64 * 1024;
 
 /// The whole product.
 pub fn router(product: &Product) -> Router {
-    let signed_in = accounts::signed_in().merge(plant::signed_in()).merge(files::signed_in());
+    let signed_in = accounts::signed_in().merge(plant::signed_in()).merge(files::signed_in(product.files()));
     let routes = Router::new()
         .merge(accounts::public())
+        .merge(files::public())
         .merge(signed_in)
         .route("/", get(home::show))
         .route("/assets", post(home::add_asset))

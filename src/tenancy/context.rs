@@ -8,6 +8,7 @@ use tracing::Span;
 
 use super::cache::TenantCache;
 use super::pool::TenantPool;
+use super::storage::TenantStorage;
 use super::{Refusal, Tenancy};
 use crate::api::routing::RoutingEntry;
 
@@ -25,6 +26,8 @@ pub struct TenantContext {
     pool: TenantPool,
     /// This tenant's part of Redis.
     cache: TenantCache,
+    /// This tenant's files; holds no connection either.
+    storage: TenantStorage,
     /// The request's span. Work that outlives the request (a spawned task) is instrumented with it, so that its lines
     /// carry the tenant too.
     span: Span,
@@ -35,7 +38,8 @@ impl TenantContext {
     pub(super) fn new(entry: Arc<RoutingEntry>, host: Arc<str>, tenancy: &Tenancy, span: Span) -> Self {
         let pool = tenancy.pools().of(entry.clone());
         let cache = TenantCache::new(entry.uuid, tenancy.redis().cloned());
-        Self { entry, host, pool, cache, span }
+        let storage = TenantStorage::new(entry.uuid, tenancy.storage().cloned());
+        Self { entry, host, pool, cache, storage, span }
     }
 
     /// Who it is and what its plan allows.
@@ -56,6 +60,11 @@ impl TenantContext {
     /// The tenant's cache.
     pub fn cache(&self) -> &TenantCache {
         &self.cache
+    }
+
+    /// The tenant's files.
+    pub fn storage(&self) -> &TenantStorage {
+        &self.storage
     }
 
     /// The request's log span.

@@ -23,6 +23,7 @@
 //! | what a request passes, in order | [`layers`] |
 //! | what a handler gets | [`context`] |
 //! | how connections are kept apart | [`pool`] |
+//! | where files are kept | [`storage`] |
 //! | what is measured | [`metrics`] |
 
 pub mod cache;
@@ -34,6 +35,7 @@ pub mod pool;
 pub mod redis;
 mod refusal;
 pub mod routing;
+pub mod storage;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -51,6 +53,7 @@ use self::metrics::TenantMetrics;
 use self::pool::{PoolSettings, TenantPools};
 use self::redis::{Redis, RedisSettings};
 use self::routing::RoutingTable;
+use self::storage::{Storage, StorageSettings, StorageSettingsError};
 use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Change};
 
@@ -71,6 +74,8 @@ pub struct TenancySettings {
     pub redis: Option<RedisSettings>,
     /// What links are signed with; without them there are no welcome and no download links.
     pub signing: Option<SigningKeys>,
+    /// Where files are kept; without it there are none.
+    pub storage: Option<StorageSettings>,
 }
 
 impl TenancySettings {
@@ -84,6 +89,7 @@ impl TenancySettings {
             metrics_max_tenants: 2000,
             redis: None,
             signing: None,
+            storage: None,
         }
     }
 }
@@ -97,6 +103,9 @@ pub enum SettingsError {
     /// The base domain or the admin host is no host name.
     #[error("reading the central hosts: {0}")]
     CentralHost(String),
+    /// Storage cannot be set up.
+    #[error(transparent)]
+    Storage(#[from] StorageSettingsError),
 }
 
 /// Everything the layers need. Clones share it.
@@ -111,6 +120,7 @@ struct Inner {
     metrics: TenantMetrics,
     redis: Option<Redis>,
     signing: Option<SigningKeys>,
+    storage: Option<Storage>,
 }
 
 impl Tenancy {
@@ -128,6 +138,7 @@ impl Tenancy {
             metrics: TenantMetrics::new(settings.metrics_max_tenants),
             redis: settings.redis.clone().map(Redis::new),
             signing: settings.signing.clone(),
+            storage: settings.storage.as_ref().map(Storage::new).transpose()?,
         })))
     }
 
@@ -159,6 +170,11 @@ impl Tenancy {
     /// What links are signed with, where it is known.
     pub fn signing(&self) -> Option<&SigningKeys> {
         self.0.signing.as_ref()
+    }
+
+    /// Where files are kept, where there is such a place.
+    pub fn storage(&self) -> Option<&Storage> {
+        self.0.storage.as_ref()
     }
 
     fn central(&self) -> &CentralHosts {

@@ -173,13 +173,23 @@ pub struct App {
 
 impl App {
     pub async fn serving(tenants: &[RoutingEntry], pool: PoolSettings) -> Self {
-        let tenancy = Tenancy::new(&TenancySettings { pool, ..TenancySettings::new("maintenance-os.com") }).unwrap();
+        let settings = TenancySettings { pool, ..TenancySettings::new("maintenance-os.com") };
+        Self::with(tenants, &settings, app::Product::new).await
+    }
+
+    /// The same with other settings and another product.
+    pub async fn with(
+        tenants: &[RoutingEntry],
+        settings: &TenancySettings,
+        product: impl FnOnce(&Tenancy) -> app::Product,
+    ) -> Self {
+        let tenancy = Tenancy::new(settings).unwrap();
         let (changes, received) = unbounded();
         let follower = tenancy.clone();
         tokio::spawn(async move {
             follower.follow(received, 1, Acknowledgements::new()).await;
         });
-        let mut app = Self { router: app::router(&app::Product::new(&tenancy)), tenancy, changes, generation: 0 };
+        let mut app = Self { router: app::router(&product(&tenancy)), tenancy, changes, generation: 0 };
         app.route(tenants);
         for tenant in tenants {
             eventually("the tenant is routed", async || app.tenancy.routing().find(&tenant.primary_host).is_some())

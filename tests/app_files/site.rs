@@ -1,0 +1,259 @@
+//! An app whose visitors are signed in by a header, and what the tests ask of it.
+
+use std::path::{Path, PathBuf};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use futures::{Stream, StreamExt, stream};
+use http::{HeaderMap, StatusCode};
+use maintenance_os::api::routing::RoutingEntry;
+use maintenance_os::app::{CsrfToken, CurrentUser, FileSettings, Product, Role};
+use maintenance_os::signing::SigningKeys;
+use maintenance_os::tenancy::TenancySettings;
+use maintenance_os::tenancy::pool::PoolSettings;
+use maintenance_os::tenancy::storage::{S3Settings, StorageSettings};
+use tower::ServiceExt;
+
+use crate::tenants::{App, DEADLINE, Server};
+
+pub const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000001";
+pub const CSRF: &str = "the-sessions-secret";
+const BOUNDARY: &str = "----boundary";
+
+/// Those of every tenant here; their ids are their places.
+const PEOPLE: [(&str, Role); 5] = [
+    ("viewer", Role::Viewer),
+    ("technician", Role::Technician),
+    ("colleague", Role::Technician),
+    ("manager", Role::Manager),
+    ("admin", Role::Admin),
+];
+
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set. Run `e2e/cluster/s3-local.sh start`, then `source ~/.cache/maintenance-os/s3-local/env`"
+        )
+    })
+}
+
+/// The bucket of the local S3 server.
+pub fn bucket() -> S3Settings {
+    S3Settings {
+        access_key_id: variable("MOS_TEST_S3_KEY"),
+        secret_access_key: variable("MOS_TEST_S3_SECRET"),
+        region: variable("MOS_TEST_S3_REGION"),
+        bucket: variable("MOS_TEST_S3_BUCKET"),
+        url: Some(variable("MOS_TEST_S3_URL")),
+        custom_endpoint: true,
+        allow_http: true,
+    }
+}
+
+/// Where files are kept in a test, and how it looks there.
+pub struct Place {
+    pub settings: StorageSettings,
+    /// The directory, or the one that the S3 server writes to.
+    pub root: PathBuf,
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl Place {
+    pub fn disk() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_owned();
+        Self { settings: StorageSettings::Local { directory: root.clone() }, root, _directory: Some(directory) }
+    }
+
+    pub fn bucket() -> Self {
+        let root = PathBuf::from(variable("MOS_TEST_S3_DATA")).join(variable("MOS_TEST_S3_BUCKET"));
+        Self { settings: StorageSettings::S3(bucket()), root, _directory: None }
+    }
+
+    /// Where parts that are under way do not lie below the tenant's prefix.
+    pub fn is_bucket(&self) -> bool {
+        matches!(self.settings, StorageSettings::S3(_))
+    }
+
+    /// Every file of this tenant, whole or half.
+    pub fn files(&self, tenant: &RoutingEntry) -> Vec<PathBuf> {
+        fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => walk(&entry.path(), found),
+                    _ => found.push(entry.path()),
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.root.join(format!("tenants/{}", tenant.uuid)), &mut found);
+        found
+    }
+}
+
+pub struct Site {
+    pub app: App,
+    pub router: Router,
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: Bytes,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", self.headers)).to_str().unwrap()
+    }
+}
+
+/// Who the header says. This stands where the session's layer will.
+async fn sign_in(mut request: Request, next: Next) -> Response {
+    let who = request.headers().get("x-test-user").and_then(|who| who.to_str().ok()).map(str::to_owned);
+    if let Some(index) = PEOPLE.iter().position(|(name, _)| Some(*name) == who.as_deref()) {
+        let (name, role) = PEOPLE[index];
+        let id = i64::try_from(index).unwrap() + 1;
+        request.extensions_mut().insert(CurrentUser {
+            id,
+            name: name.into(),
+            email: format!("{name}@acme.example"),
+            role,
+        });
+        request.extensions_mut().insert(CsrfToken(CSRF.into()));
+    }
+    next.run(request).await
+}
+
+impl Site {
+    pub async fn new(server: &Server, tenants: &[RoutingEntry], place: &StorageSettings, files: FileSettings) -> Self {
+        for tenant in tenants {
+            let people = PEOPLE.iter().map(|(name, role)| {
+                let role = role.as_str();
+                format!("INSERT INTO users (email, name, role) VALUES ('{name}@acme.example', '{name}', '{role}');")
+            });
+            let asset = "INSERT INTO assets (name) VALUES ('Pump 7');
+                INSERT INTO routines (asset_id, name, interval_count, interval_unit, next_due_on)
+                VALUES (1, 'Grease', 1, 'month', '2026-12-01');
+                INSERT INTO routine_executions (routine_id, due_on) VALUES (1, '2026-12-01');";
+            server.sql(&tenant.database.name, &(people.collect::<String>() + asset)).await;
+        }
+        Self::again(tenants, place, files).await
+    }
+
+    /// Another app for tenants that are there already.
+    pub async fn again(tenants: &[RoutingEntry], place: &StorageSettings, files: FileSettings) -> Self {
+        let settings = TenancySettings {
+            pool: PoolSettings { work: DEADLINE * 4, wait: DEADLINE, ..PoolSettings::new(12) },
+            signing: Some(SigningKeys::parse(KEY).unwrap()),
+            storage: Some(place.clone()),
+            ..TenancySettings::new("maintenance-os.com")
+        };
+        let app = App::with(tenants, &settings, |tenancy| Product::new(tenancy).with_files(files)).await;
+        Self { router: app.router.clone().layer(from_fn(sign_in)), app }
+    }
+
+    pub async fn send(&self, request: Request) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 64 << 20).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, bytes }
+    }
+
+    pub async fn get(&self, tenant: &RoutingEntry, who: &str, path: &str) -> Answer {
+        self.send(request("GET", tenant, who, path).body(Body::empty()).unwrap()).await
+    }
+
+    /// A form without a file.
+    pub async fn press(&self, tenant: &RoutingEntry, who: &str, path: &str) -> Answer {
+        let request = request("POST", tenant, who, path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(format!("csrf={CSRF}")));
+        self.send(request.unwrap()).await
+    }
+
+    pub async fn upload(&self, tenant: &RoutingEntry, who: &str, path: &str, name: &str, content: &[u8]) -> Answer {
+        let body = form(CSRF, name, content);
+        let request = upload_request(tenant, who, path).header("content-length", body.len());
+        self.send(request.body(Body::from(body)).unwrap()).await
+    }
+
+    /// Attaches to the asset, and returns the attachment's id.
+    pub async fn attach(&self, tenant: &RoutingEntry, server: &Server, name: &str, content: &[u8]) -> i64 {
+        let answer = self.upload(tenant, "technician", "/assets/1/attachments", name, content).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text());
+        server.number(&tenant.database.name, "SELECT max(id) FROM attachments").await
+    }
+
+    /// Where the link of an attachment leads.
+    pub async fn link(&self, tenant: &RoutingEntry, id: i64) -> String {
+        let answer = self.get(tenant, "viewer", &format!("/attachments/{id}")).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text());
+        answer.header("location").to_owned()
+    }
+}
+
+pub fn request(method: &str, tenant: &RoutingEntry, who: &str, path: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", &tenant.primary_host)
+        .header("origin", format!("https://{}", tenant.primary_host))
+        .header("x-test-user", who)
+}
+
+pub fn upload_request(tenant: &RoutingEntry, who: &str, path: &str) -> http::request::Builder {
+    request("POST", tenant, who, path).header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
+}
+
+/// What comes before the file.
+pub fn before(csrf: &str, name: &str) -> Vec<u8> {
+    format!(
+        "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"csrf\"\r\n\r\n{csrf}\r\n--{BOUNDARY}\r\n\
+         content-disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+         content-type: application/octet-stream\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+pub fn after() -> Vec<u8> {
+    format!("\r\n--{BOUNDARY}--\r\n").into_bytes()
+}
+
+pub fn form(csrf: &str, name: &str, content: &[u8]) -> Vec<u8> {
+    [&before(csrf, name), content, &after()].concat()
+}
+
+/// A form whose file comes as `parts` do.
+pub fn form_of(name: &str, parts: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) -> Body {
+    let ok = |bytes: Vec<u8>| stream::iter([Ok(Bytes::from(bytes))]);
+    Body::from_stream(ok(before(CSRF, name)).chain(parts).chain(ok(after())))
+}
+
+/// Bytes that the database has counted.
+pub async fn used(server: &Server, tenant: &RoutingEntry) -> i64 {
+    server.number(&tenant.database.name, "SELECT bytes FROM storage_usage").await
+}
+
+/// What is counted is what is recorded, and nothing is under way.
+pub async fn assert_settled(server: &Server, tenant: &RoutingEntry) {
+    let name = &tenant.database.name;
+    let sum = "SELECT coalesce(sum(bytes), 0)::bigint FROM stored_files WHERE state = 'stored'";
+    assert_eq!(server.number(name, sum).await, used(server, tenant).await);
+    assert_eq!(server.number(name, "SELECT count(*) FROM stored_files WHERE state <> 'stored'").await, 0);
+}
+
+/// A picture that is no bomb.
+pub fn photo(width: u32, height: u32) -> Vec<u8> {
+    let picture = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 90]));
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+    bytes.into_inner()
+}
