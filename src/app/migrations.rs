@@ -20,8 +20,10 @@ pub fn migrations() -> &'static [Migration] {
     &MIGRATIONS
 }
 
-static MIGRATIONS: [Migration; 1] =
-    [Migration { version: "0001", name: "maintenance", sql: include_str!("migrations/0001_maintenance.sql") }];
+static MIGRATIONS: [Migration; 2] = [
+    Migration { version: "0001", name: "maintenance", sql: include_str!("migrations/0001_maintenance.sql") },
+    Migration { version: "0004", name: "plant", sql: include_str!("migrations/0004_plant.sql") },
+];
 
 #[cfg(test)]
 mod tests {

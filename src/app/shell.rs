@@ -86,6 +86,7 @@ fn notice(query: &str) -> Option<&'static str> {
         "completed" => "Completed. Well done.",
         "skipped" => "Skipped.",
         "planned" => "What is due is on the list.",
+        "choose" => "Open the asset that the routine is for, and add the routine there.",
         "sample" => "Filled with sample data. Look around.",
         "removed" => "Removed.",
         "sent" => "Sent.",
