@@ -5,17 +5,13 @@
 //! | to see … | read |
 //! |---|---|
 //! | what answers where | [`router`] |
-//! | the pages | `home`, `templates/` |
-//! | the JSON interface | `api` |
-//! | what is stored, and every SQL statement | `assets`, `migrations/` |
+//! | the maintenance itself: pages, JSON, statements | `plant`, `templates/` |
+//! | the tables | `migrations/` |
 //! | what people see when something is wrong | `problem`, `render` |
 
 mod accounts;
-mod api;
-mod assets;
 mod files;
 mod form;
-mod home;
 mod migrations;
 mod plant;
 mod problem;

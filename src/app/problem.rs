@@ -41,6 +41,9 @@ pub enum Problem {
     /// The page is there, but not for this method.
     #[error("method not allowed")]
     MethodNotAllowed,
+    /// It is in another state than the one that was asked about, mostly because somebody else was faster.
+    #[error("{0}")]
+    Conflict(String),
     /// Another site's page sent this.
     #[error("sent from another site")]
     CrossSite,
@@ -98,6 +101,7 @@ impl Problem {
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::SignInFirst => StatusCode::UNAUTHORIZED,
             Self::CrossSite | Self::Forbidden(_) | Self::LimitReached { .. } => StatusCode::FORBIDDEN,
             Self::NoConnection(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -109,6 +113,7 @@ impl Problem {
     fn shown(&self, status: StatusCode) -> Shown {
         let (title, detail) = match self {
             Self::Invalid(what) | Self::MediaType(what) => ("That did not work", what.clone()),
+            Self::Conflict(what) => ("Not any more", what.clone()),
             Self::TooLarge => ("Too large", "What was sent is larger than 64 KiB.".into()),
             Self::FileTooLarge(max) => {
                 ("Too large", format!("The file is larger than {} MiB. Nothing was stored.", max >> 20))
@@ -128,7 +133,7 @@ impl Problem {
                 "Everything else works. If you were sending a file, nothing of it was stored. Try again in a moment."
                     .into(),
             ),
-            Self::NotFound => ("Page not found", "There is no such page here.".into()),
+            Self::NotFound => ("Page not found", "There is no such page here. It may have moved, or the address has a slip.".into()),
             Self::MethodNotAllowed => ("Method not allowed", "This address does not take this kind of request.".into()),
             Self::CrossSite => (
                 "Sent from another site",

@@ -3,11 +3,10 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn;
-use axum::routing::{get, post};
 
 use super::problem::Problem;
 use super::product::Product;
-use super::{accounts, api, files, home, plant, render, same_origin};
+use super::{accounts, files, plant, render, same_origin};
 use crate::tenancy::layers;
 
 /// Largest body that is read: forms and small JSON documents.
@@ -20,10 +19,6 @@ pub fn router(product: &Product) -> Router {
         .merge(accounts::public())
         .merge(files::public())
         .merge(signed_in)
-        .route("/", get(home::show))
-        .route("/assets", post(home::add_asset))
-        .route("/api/tenant", get(api::tenant))
-        .route("/api/assets", post(api::add_asset))
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
