@@ -133,7 +133,9 @@ impl Problem {
                 "Everything else works. If you were sending a file, nothing of it was stored. Try again in a moment."
                     .into(),
             ),
-            Self::NotFound => ("Page not found", "There is no such page here. It may have moved, or the address has a slip.".into()),
+            Self::NotFound => {
+                ("Page not found", "There is no such page here. It may have moved, or the address has a slip.".into())
+            }
             Self::MethodNotAllowed => ("Method not allowed", "This address does not take this kind of request.".into()),
             Self::CrossSite => (
                 "Sent from another site",

@@ -199,9 +199,10 @@ pub async fn page(
     let more = activities.len() > usize::try_from(PAGE).unwrap_or_default();
     activities.truncate(usize::try_from(PAGE).unwrap_or_default());
     let user = user.map(|user: i64| user.to_string()).unwrap_or_default();
-    let older = activities.last().filter(|_| more).map(|last| {
-        format!("{}before={}", base("/activities", &[("about", &about), ("user", &user)]), last.id)
-    });
+    let older = activities
+        .last()
+        .filter(|_| more)
+        .map(|last| format!("{}before={}", base("/activities", &[("about", &about), ("user", &user)]), last.id));
     private_page(&ActivitiesPage {
         shell,
         activities,
@@ -240,7 +241,8 @@ pub async fn api_list(
         before: query.cursor,
         limit: limit + 1,
     };
-    let mut rows = tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(list(db, &wanted).await?)).await?;
+    let mut rows =
+        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(list(db, &wanted).await?)).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > limit;
     rows.truncate(limit);

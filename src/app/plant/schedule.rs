@@ -178,8 +178,11 @@ mod tests {
 
     fn any_schedule() -> impl Strategy<Value = Schedule> {
         let unit = prop_oneof![Just(Unit::Day), Just(Unit::Week), Just(Unit::Month), Just(Unit::Year)];
-        (0_i64..40_000, 1..=1000, unit)
-            .prop_map(|(days, every, unit)| Schedule { first: day("1970-01-01").plus(days), every, unit })
+        (0_i64..40_000, 1..=1000, unit).prop_map(|(days, every, unit)| Schedule {
+            first: day("1970-01-01").plus(days),
+            every,
+            unit,
+        })
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use super::{assets, no_store, private_page};
 use crate::api::tenant::TenantState;
 use crate::app::accounts::{CurrentUser, Role};
+use crate::app::files::storage_used;
 use crate::app::problem::Problem;
 use crate::app::shell::Shell;
 use crate::tenancy::TenantContext;
@@ -62,6 +63,8 @@ async fn settings(tenant: &TenantContext) -> Result<Settings, Problem> {
             Ok::<_, Problem>((users.fetch_one(&mut *db).await?, assets::store::count(db).await?))
         })
         .await?;
+    // Rounded up: what is full must not read as if there were room.
+    let gib = (storage_used(tenant).await? + (1 << 30) - 1) >> 30;
     let entry = tenant.entry();
     let limits = &entry.plan.limits;
     let usage = |limit, label, used, max| Usage { limit, label, used, max };
@@ -82,8 +85,7 @@ async fn settings(tenant: &TenantContext) -> Result<Settings, Problem> {
         usage: vec![
             usage("users", "People who can sign in", Some(users), limits.users),
             usage("assets", "Assets, retired ones included", Some(assets), limits.assets),
-            // The place for what the stored files take up, once they are counted.
-            usage("storageGiB", "File storage in GiB", None, limits.storage_gib),
+            usage("storageGiB", "File storage in GiB, begun ones counted whole", Some(gib), limits.storage_gib),
             usage("requestsPerMinute", "Requests per minute", None, limits.requests_per_minute),
         ],
     })

@@ -195,7 +195,14 @@ mod tests {
         let errors = Errors::one("name", "“<b>” is odd.");
         let field = Field::new("name", "Name", Kind::Line, "\"><script>", &errors).required().hint("As on the label.");
         let html = field.render().unwrap();
-        for part in ["for=\"name\"", "id=\"name\"", "aria-describedby=\"name-error name-hint\"", "aria-invalid=\"true\"", " autofocus", " required"] {
+        for part in [
+            "for=\"name\"",
+            "id=\"name\"",
+            "aria-describedby=\"name-error name-hint\"",
+            "aria-invalid=\"true\"",
+            " autofocus",
+            " required",
+        ] {
             assert!(html.contains(part), "{part}: {html}");
         }
         assert!(!html.contains("<script>") && !html.contains("<b>"), "{html}");

@@ -82,7 +82,12 @@ impl Errors {
     }
 
     /// One of `choices`, the table's names for them; an empty text is the first.
-    pub fn choice(&mut self, field: &'static str, text: &str, choices: &[(&'static str, &'static str)]) -> &'static str {
+    pub fn choice(
+        &mut self,
+        field: &'static str,
+        text: &str,
+        choices: &[(&'static str, &'static str)],
+    ) -> &'static str {
         let text = if text.is_empty() { choices[0].0 } else { text };
         if let Some((name, _)) = choices.iter().find(|(name, _)| *name == text) {
             return name;
@@ -161,7 +166,10 @@ mod tests {
         assert_eq!(errors.choice("criticality", "", &choices), "normal");
         assert_eq!(errors.choice("criticality", "high", &choices), "high");
         assert_eq!(errors.day("on", "2026-11-25").unwrap().to_string(), "2026-11-25");
-        assert_eq!((errors.day("on", " "), errors.number("n", "", 1, 9), errors.number("n", "9", 1, 9)), (None, None, Some(9)));
+        assert_eq!(
+            (errors.day("on", " "), errors.number("n", "", 1, 9), errors.number("n", "9", 1, 9)),
+            (None, None, Some(9))
+        );
         assert!(errors.is_empty(), "{errors:?}");
         errors.choice("criticality", "odd", &choices);
         errors.day("on", "0001-01-01");
@@ -170,6 +178,10 @@ mod tests {
         for field in ["criticality", "on", "n", "m"] {
             assert!(errors.of(field).is_some(), "{field}");
         }
-        assert!(errors.in_one_line().starts_with("criticality: Choose one of normal, high."), "{}", errors.in_one_line());
+        assert!(
+            errors.in_one_line().starts_with("criticality: Choose one of normal, high."),
+            "{}",
+            errors.in_one_line()
+        );
     }
 }

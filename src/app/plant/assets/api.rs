@@ -43,7 +43,9 @@ pub async fn list(tenant: TenantContext, _: CurrentUser, Asked(query): Asked<Que
     };
     let rows = tenant
         .database()
-        .run(async |db: &mut PgConnection| Ok::<_, Problem>(store::walk(db, &wanted, walk.after, walk.limit + 1).await?))
+        .run(async |db: &mut PgConnection| {
+            Ok::<_, Problem>(store::walk(db, &wanted, walk.after, walk.limit + 1).await?)
+        })
         .await?;
     Ok((no_store(), Json(walk.answer(rows, |asset| asset.id))).into_response())
 }
@@ -54,7 +56,8 @@ pub async fn show(tenant: TenantContext, _: CurrentUser, Id(id): Id) -> Result<R
 }
 
 async fn found(tenant: &TenantContext, status: StatusCode, id: i64) -> Result<Response, Problem> {
-    let asset = tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
+    let asset =
+        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
     Ok((status, no_store(), Json(asset.ok_or(Problem::NotFound)?)).into_response())
 }
 
@@ -86,11 +89,12 @@ pub async fn update(
     let Json(document) = document?;
     let form = AssetForm::from(document);
     let asset = form.check().map_err(invalid)?;
-    let version = form.version().ok_or_else(|| {
-        Problem::Invalid("updated_at: Send the `updated_at` of the version that you read.".into())
-    })?;
+    let version = form
+        .version()
+        .ok_or_else(|| Problem::Invalid("updated_at: Send the `updated_at` of the version that you read.".into()))?;
     let stored =
-        change(&tenant, async |db: &mut PgConnection| Ok(store::update(db, user.id, id, &asset, version).await?)).await?;
+        change(&tenant, async |db: &mut PgConnection| Ok(store::update(db, user.id, id, &asset, version).await?))
+            .await?;
     match stored {
         Stored::Done(id) => found(&tenant, StatusCode::OK, id).await,
         Stored::TagTaken => Err(Problem::Conflict(tag_taken().in_one_line())),

@@ -140,7 +140,8 @@ impl AssetForm {
             line("category", "Category", &self.category).max(100).known(&known.categories),
             line("location", "Location", &self.location).known(&known.locations),
             list("status", "Status", &STATUSES[..3], &self.status),
-            list("criticality", "Criticality", &CRITICALITIES, &self.criticality).hint("How much stands still without it."),
+            list("criticality", "Criticality", &CRITICALITIES, &self.criticality)
+                .hint("How much stands still without it."),
             line("manufacturer", "Manufacturer", &self.manufacturer).known(&known.manufacturers),
             line("model", "Model", &self.model),
             line("serial_number", "Serial number", &self.serial_number),

@@ -1,6 +1,7 @@
 //! The pages about assets.
 
 use askama::Template;
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use super::form::{AssetForm, Known};
 use super::store::{self, Stored, Wanted};
 use super::{Asset, CRITICALITIES, Listed, STATUSES};
 use crate::app::accounts::{CurrentUser, Role};
+use crate::app::files::{Attachments, Subject};
 use crate::app::form::CheckedForm;
 use crate::app::plant::activity::{self, Activity};
 use crate::app::plant::asked::{Asked, Id, Nothing, base, plain};
@@ -19,6 +21,7 @@ use crate::app::plant::typed::Errors;
 use crate::app::plant::work::{self, Work};
 use crate::app::plant::{change, limit_reached, plan_due, private_page};
 use crate::app::problem::Problem;
+use crate::app::product::Product;
 use crate::app::shell::Shell;
 use crate::tenancy::TenantContext;
 
@@ -121,11 +124,18 @@ struct AssetPage {
     open: Vec<Work>,
     /// What was done.
     done: Vec<Work>,
+    attachments: Attachments,
     activities: Vec<Activity>,
 }
 
 /// `GET /assets/{id}`
-pub async fn show(tenant: TenantContext, _: CurrentUser, shell: Shell, Id(id): Id) -> Result<Response, Problem> {
+pub async fn show(
+    tenant: TenantContext,
+    user: CurrentUser,
+    State(product): State<Product>,
+    shell: Shell,
+    Id(id): Id,
+) -> Result<Response, Problem> {
     plan_due(&tenant).await?;
     let found = tenant
         .database()
@@ -142,7 +152,8 @@ pub async fn show(tenant: TenantContext, _: CurrentUser, shell: Shell, Id(id): I
         })
         .await?;
     let (asset, routines, open, done, activities) = found.ok_or(Problem::NotFound)?;
-    private_page(&AssetPage { shell, asset, routines, open, done, activities })
+    let attachments = Attachments::of(&product, &tenant, &user, Subject::Asset(id)).await?;
+    private_page(&AssetPage { shell, asset, routines, open, done, attachments, activities })
 }
 
 async fn form_page(
@@ -197,8 +208,7 @@ pub async fn add(
         Err(errors) => return form_page(&tenant, shell, None, &form, &errors, None).await,
     };
     let max = tenant.entry().plan.limits.assets;
-    let stored =
-        change(&tenant, async |db: &mut PgConnection| Ok(store::add(db, user.id, &asset, max).await?)).await?;
+    let stored = change(&tenant, async |db: &mut PgConnection| Ok(store::add(db, user.id, &asset, max).await?)).await?;
     match stored {
         Stored::Done(id) => Ok(Redirect::to(&format!("/assets/{id}?done=added")).into_response()),
         Stored::LimitReached => Err(limit_reached(&tenant, "assets", max)),
@@ -214,7 +224,8 @@ pub fn tag_taken() -> Errors {
 /// `GET /assets/{id}/edit`
 pub async fn edit(tenant: TenantContext, user: CurrentUser, shell: Shell, Id(id): Id) -> Result<Response, Problem> {
     user.require(Role::Manager)?;
-    let asset = tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
+    let asset =
+        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
     let asset = asset.ok_or(Problem::NotFound)?;
     if asset.is_retired() {
         return Ok(Redirect::to(&format!("/assets/{id}")).into_response());
@@ -251,7 +262,9 @@ pub async fn update(
             form_page(&tenant, shell, Some(id), &form, &Errors::default(), Some(conflict)).await
         }
         (Stored::TagTaken, _) => form_page(&tenant, shell, Some(id), &form, &tag_taken(), None).await,
-        (Stored::Retired, _) => Err(Problem::Conflict("It is retired. Put it back in use before you change it.".into())),
+        (Stored::Retired, _) => {
+            Err(Problem::Conflict("It is retired. Put it back in use before you change it.".into()))
+        }
         _ => Err(Problem::NotFound),
     }
 }

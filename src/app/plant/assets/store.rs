@@ -142,12 +142,7 @@ pub async fn has_room(db: &mut PgConnection, max: Option<i32>, more: i64) -> Res
 }
 
 /// Stores an asset within the plan's limit.
-pub async fn add(
-    db: &mut PgConnection,
-    user: i64,
-    asset: &NewAsset,
-    max: Option<i32>,
-) -> Result<Stored, sqlx::Error> {
+pub async fn add(db: &mut PgConnection, user: i64, asset: &NewAsset, max: Option<i32>) -> Result<Stored, sqlx::Error> {
     if !has_room(db, max, 1).await? {
         return Ok(Stored::LimitReached);
     }
@@ -227,12 +222,18 @@ pub async fn update(
 /// it is retired already or not there.
 pub async fn retire(db: &mut PgConnection, user: i64, id: i64) -> Result<bool, sqlx::Error> {
     // Routines before their asset, as everywhere: completing work locks its routine and may then set the asset's status.
-    sqlx::query!("SELECT id FROM routines WHERE asset_id = $1 ORDER BY id FOR NO KEY UPDATE", id).fetch_all(&mut *db).await?;
-    let name = sqlx::query_scalar!("UPDATE assets SET status = 'retired' WHERE id = $1 AND status <> 'retired' RETURNING name", id);
-    let Some(name) = name.fetch_optional(&mut *db).await? else { return Ok(false) };
-    let routines = sqlx::query_scalar!("UPDATE routines SET active = false WHERE asset_id = $1 AND active RETURNING id", id)
+    sqlx::query!("SELECT id FROM routines WHERE asset_id = $1 ORDER BY id FOR NO KEY UPDATE", id)
         .fetch_all(&mut *db)
         .await?;
+    let name = sqlx::query_scalar!(
+        "UPDATE assets SET status = 'retired' WHERE id = $1 AND status <> 'retired' RETURNING name",
+        id
+    );
+    let Some(name) = name.fetch_optional(&mut *db).await? else { return Ok(false) };
+    let routines =
+        sqlx::query_scalar!("UPDATE routines SET active = false WHERE asset_id = $1 AND active RETURNING id", id)
+            .fetch_all(&mut *db)
+            .await?;
     for routine in routines {
         put_away(db, user, routine, "The asset was retired.").await?;
     }
@@ -242,7 +243,10 @@ pub async fn retire(db: &mut PgConnection, user: i64, id: i64) -> Result<bool, s
 
 /// Puts it back in use. Its routines stay paused until somebody wants them again.
 pub async fn restore(db: &mut PgConnection, user: i64, id: i64) -> Result<bool, sqlx::Error> {
-    let name = sqlx::query_scalar!("UPDATE assets SET status = 'operational' WHERE id = $1 AND status = 'retired' RETURNING name", id);
+    let name = sqlx::query_scalar!(
+        "UPDATE assets SET status = 'operational' WHERE id = $1 AND status = 'retired' RETURNING name",
+        id
+    );
     let Some(name) = name.fetch_optional(&mut *db).await? else { return Ok(false) };
     activity::record(db, Some(user), "asset.restored", ("asset", id), &name).await?;
     Ok(true)

@@ -82,11 +82,12 @@ pub async fn update(
     let Json(document) = document?;
     let form = RoutineForm::from(document);
     let routine = form.check().map_err(|errors| Problem::Invalid(errors.in_one_line()))?;
-    let version = form.version().ok_or_else(|| {
-        Problem::Invalid("updated_at: Send the `updated_at` of the version that you read.".into())
-    })?;
+    let version = form
+        .version()
+        .ok_or_else(|| Problem::Invalid("updated_at: Send the `updated_at` of the version that you read.".into()))?;
     let stored =
-        change(&tenant, async |db: &mut PgConnection| Ok(store::update(db, user.id, id, &routine, version).await?)).await?;
+        change(&tenant, async |db: &mut PgConnection| Ok(store::update(db, user.id, id, &routine, version).await?))
+            .await?;
     match stored {
         Stored::Done(id) => found(&tenant, StatusCode::OK, id).await,
         Stored::Missing => Err(Problem::NotFound),

@@ -158,11 +158,17 @@ impl RoutineForm {
             Field::new("interval_count", "Every", Kind::Number(1, 1000), &self.interval_count, errors).required(),
             Field::new("interval_unit", "Unit", Kind::List(Choice::of(&Unit::ALL, &self.interval_unit)), "", errors)
                 .required(),
-            Field::new("next_due_on", "Due next", Kind::Day, &self.next_due_on, errors)
-                .required()
-                .hint("Later dates are counted from this one. A routine of the 31st is due at the end of shorter months."),
+            Field::new("next_due_on", "Due next", Kind::Day, &self.next_due_on, errors).required().hint(
+                "Later dates are counted from this one. A routine of the 31st is due at the end of shorter months.",
+            ),
             Field::new("assigned_to", "Assigned to", Kind::List(people), &self.assigned_to, errors),
-            Field::new("estimated_minutes", "Minutes it takes", Kind::Number(1, 100_000), &self.estimated_minutes, errors),
+            Field::new(
+                "estimated_minutes",
+                "Minutes it takes",
+                Kind::Number(1, 100_000),
+                &self.estimated_minutes,
+                errors,
+            ),
             Field::new("instructions", "Instructions", Kind::Text, &self.instructions, errors)
                 .max(20_000)
                 .hint("Steps, tools, safety. They are printed on the work order."),

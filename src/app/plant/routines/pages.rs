@@ -228,9 +228,13 @@ pub async fn add(
 pub fn why(refused: Stored) -> Errors {
     match refused {
         Stored::NoAsset => Errors::one("asset_id", "There is no such asset in use. Choose another."),
-        Stored::OtherAsset => Errors::one("asset_id", "A routine stays with its asset. Add a new one to the other asset."),
+        Stored::OtherAsset => {
+            Errors::one("asset_id", "A routine stays with its asset. Add a new one to the other asset.")
+        }
         Stored::NoPerson => Errors::one("assigned_to", "There is no such person. Choose somebody else."),
-        Stored::InProgress => Errors::one("next_due_on", "The work is being done. Complete it before you move its date."),
+        Stored::InProgress => {
+            Errors::one("next_due_on", "The work is being done. Complete it before you move its date.")
+        }
         Stored::DateTaken(last) => {
             Errors::one("next_due_on", format!("The date of {} is done already. Choose a later one.", last.shown()))
         }

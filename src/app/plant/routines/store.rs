@@ -23,7 +23,12 @@ pub struct Wanted {
 }
 
 /// One page of the list.
-pub async fn list(db: &mut PgConnection, wanted: &Wanted, limit: i64, offset: i64) -> Result<Vec<Routine>, sqlx::Error> {
+pub async fn list(
+    db: &mut PgConnection,
+    wanted: &Wanted,
+    limit: i64,
+    offset: i64,
+) -> Result<Vec<Routine>, sqlx::Error> {
     sqlx::query_as!(
         Routine,
         r#"SELECT r.id, r.name, r.asset_id, a.name AS asset_name, a.status AS asset_status, r.instructions,
@@ -97,7 +102,8 @@ pub async fn add(db: &mut PgConnection, user: i64, routine: &NewRoutine) -> Resu
         return Ok(Stored::NoPerson);
     }
     // FOR SHARE: the asset is not retired in the meantime.
-    let asset = sqlx::query_scalar!("SELECT id FROM assets WHERE id = $1 AND status <> 'retired' FOR SHARE", routine.asset_id);
+    let asset =
+        sqlx::query_scalar!("SELECT id FROM assets WHERE id = $1 AND status <> 'retired' FOR SHARE", routine.asset_id);
     if asset.fetch_optional(&mut *db).await?.is_none() {
         return Ok(Stored::NoAsset);
     }
@@ -216,13 +222,18 @@ async fn move_open(db: &mut PgConnection, id: i64, day: Day) -> Result<Option<St
     {
         return Ok(Some(Stored::DateTaken(last)));
     }
-    let in_progress = sqlx::query_scalar!("SELECT id FROM routine_executions WHERE routine_id = $1 AND status = 'in_progress'", id);
+    let in_progress =
+        sqlx::query_scalar!("SELECT id FROM routine_executions WHERE routine_id = $1 AND status = 'in_progress'", id);
     if in_progress.fetch_optional(&mut *db).await?.is_some() {
         return Ok(Some(Stored::InProgress));
     }
-    sqlx::query!("UPDATE routine_executions SET due_on = $2 WHERE routine_id = $1 AND status = 'pending'", id, day as _)
-        .execute(db)
-        .await?;
+    sqlx::query!(
+        "UPDATE routine_executions SET due_on = $2 WHERE routine_id = $1 AND status = 'pending'",
+        id,
+        day as _
+    )
+    .execute(db)
+    .await?;
     Ok(None)
 }
 
@@ -267,10 +278,13 @@ pub async fn resume(db: &mut PgConnection, user: i64, id: i64) -> Result<Resumed
     let today = Day::today();
     let from = last_closed(db, id).await?.map_or(today, |last| last.plus(1).max(today));
     let due = stored.next_due_on.unwrap_or(from);
-    let open = sqlx::query_scalar!("SELECT id FROM routine_executions WHERE routine_id = $1 AND status = 'in_progress'", id);
+    let open =
+        sqlx::query_scalar!("SELECT id FROM routine_executions WHERE routine_id = $1 AND status = 'in_progress'", id);
     let keeps = due >= from || open.fetch_optional(&mut *db).await?.is_some();
     let due = if keeps { due } else { stored.schedule(due).next_from(from).unwrap_or(from) };
-    sqlx::query!("UPDATE routines SET active = true, next_due_on = $2 WHERE id = $1", id, due as _).execute(&mut *db).await?;
+    sqlx::query!("UPDATE routines SET active = true, next_due_on = $2 WHERE id = $1", id, due as _)
+        .execute(&mut *db)
+        .await?;
     activity::record(db, Some(user), "routine.resumed", ("routine", id), &stored.name).await?;
     plan(db, today).await?;
     Ok(Resumed::Done)

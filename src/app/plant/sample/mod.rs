@@ -24,11 +24,7 @@ use crate::tenancy::TenantContext;
 const DAYS: i64 = 60;
 
 /// `POST /sample-data`
-pub async fn fill(
-    tenant: TenantContext,
-    user: CurrentUser,
-    _: CheckedForm<Nothing>,
-) -> Result<Response, Problem> {
+pub async fn fill(tenant: TenantContext, user: CurrentUser, _: CheckedForm<Nothing>) -> Result<Response, Problem> {
     user.require(Role::Admin)?;
     let max = tenant.entry().plan.limits.assets;
     let filled = change(&tenant, async |db: &mut PgConnection| {
@@ -66,7 +62,11 @@ struct Line {
 impl Filler {
     async fn new(db: &mut PgConnection, user: i64) -> Result<Self, sqlx::Error> {
         let others = people::all(db).await?.into_iter().map(|person| person.id).filter(|id| *id != user);
-        Ok(Self { today: Day::today(), people: std::iter::once(user).chain(others).take(5).collect(), activities: vec![] })
+        Ok(Self {
+            today: Day::today(),
+            people: std::iter::once(user).chain(others).take(5).collect(),
+            activities: vec![],
+        })
     }
 
     async fn fill(mut self, db: &mut PgConnection) -> Result<(), sqlx::Error> {

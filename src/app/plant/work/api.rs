@@ -49,14 +49,17 @@ pub async fn list(tenant: TenantContext, _: CurrentUser, Asked(query): Asked<Que
     plan_due(&tenant).await?;
     let rows = tenant
         .database()
-        .run(async |db: &mut PgConnection| Ok::<_, Problem>(store::walk(db, &wanted, walk.after, walk.limit + 1).await?))
+        .run(async |db: &mut PgConnection| {
+            Ok::<_, Problem>(store::walk(db, &wanted, walk.after, walk.limit + 1).await?)
+        })
         .await?;
     Ok((no_store(), Json(walk.answer(rows, |work| work.id))).into_response())
 }
 
 /// `GET /api/executions/{id}`
 pub async fn show(tenant: TenantContext, _: CurrentUser, Id(id): Id) -> Result<Response, Problem> {
-    let work = tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
+    let work =
+        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
     Ok((no_store(), Json(work.ok_or(Problem::NotFound)?)).into_response())
 }
 
@@ -72,8 +75,10 @@ async fn after(tenant: TenantContext, user: CurrentUser, id: i64, step: Step) ->
         Step::Done => show(tenant, user, Id(id)).await,
         Step::Missing => Err(Problem::NotFound),
         Step::TooLate => {
-            let work =
-                tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
+            let work = tenant
+                .database()
+                .run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?))
+                .await?;
             Err(Problem::Conflict(work.ok_or(Problem::NotFound)?.standing()))
         }
     }
@@ -104,8 +109,7 @@ pub async fn complete(
     user.require(Role::Technician)?;
     let Json(document) = document?;
     let (notes, status) = (document.notes.unwrap_or_default(), document.asset_status.unwrap_or_default());
-    let (notes, status) =
-        checked_notes(&notes, &status).map_err(|errors| Problem::Invalid(errors.in_one_line()))?;
+    let (notes, status) = checked_notes(&notes, &status).map_err(|errors| Problem::Invalid(errors.in_one_line()))?;
     let step = change(&tenant, async |db: &mut PgConnection| {
         Ok(store::complete(db, user.id, id, notes.as_deref(), status).await?)
     })
@@ -132,9 +136,11 @@ pub async fn skip(
     user.require(Role::Technician)?;
     let Json(document) = document?;
     let reason = checked_reason(&document.reason).map_err(|errors| Problem::Invalid(errors.in_one_line()))?;
-    let step = change(&tenant, async |db: &mut PgConnection| {
-        Ok(store::skip(db, user.id, id, &reason, document.missed).await?)
-    })
-    .await?;
+    let step =
+        change(
+            &tenant,
+            async |db: &mut PgConnection| Ok(store::skip(db, user.id, id, &reason, document.missed).await?),
+        )
+        .await?;
     after(tenant, user, id, step).await
 }

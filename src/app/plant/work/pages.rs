@@ -1,6 +1,7 @@
 //! The pages about executions.
 
 use askama::Template;
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use sqlx::postgres::PgConnection;
 use super::store::{self, Step};
 use super::{Counts, Detail, VIEWS, Wanted, Work};
 use crate::app::accounts::{CurrentUser, Role};
+use crate::app::files::{Attachments, Subject};
 use crate::app::form::CheckedForm;
 use crate::app::plant::activity::{self, Activity};
 use crate::app::plant::asked::{Asked, Id, Nothing, base, plain};
@@ -18,6 +20,7 @@ use crate::app::plant::show::{Choice, Field, Kind, Pages};
 use crate::app::plant::typed::Errors;
 use crate::app::plant::{change, plan_due, private_page};
 use crate::app::problem::Problem;
+use crate::app::product::Product;
 use crate::app::shell::Shell;
 use crate::tenancy::TenantContext;
 
@@ -98,11 +101,7 @@ pub async fn list(
 
 /// `POST /executions/generate`: plans what is due. Opening a list does the same; the button is for those who want to be
 /// sure.
-pub async fn generate(
-    tenant: TenantContext,
-    user: CurrentUser,
-    _: CheckedForm<Nothing>,
-) -> Result<Response, Problem> {
+pub async fn generate(tenant: TenantContext, user: CurrentUser, _: CheckedForm<Nothing>) -> Result<Response, Problem> {
     user.require(Role::Technician)?;
     plan_due(&tenant).await?;
     Ok(Redirect::to("/executions?done=planned").into_response())
@@ -124,6 +123,7 @@ struct ExecutionPage {
     shell: Shell,
     work: Detail,
     activities: Vec<Activity>,
+    attachments: Attachments,
     /// What came in between.
     conflict: Option<String>,
     notes: Field,
@@ -136,11 +136,17 @@ struct ExecutionPage {
 }
 
 /// `GET /executions/{id}`
-pub async fn show(tenant: TenantContext, _: CurrentUser, shell: Shell, Id(id): Id) -> Result<Response, Problem> {
-    execution_page(&tenant, shell, id, &StepForm::default(), &Errors::default(), false).await
+pub async fn show(
+    tenant: TenantContext,
+    State(product): State<Product>,
+    shell: Shell,
+    Id(id): Id,
+) -> Result<Response, Problem> {
+    execution_page(&product, &tenant, shell, id, &StepForm::default(), &Errors::default(), false).await
 }
 
 async fn execution_page(
+    product: &Product,
     tenant: &TenantContext,
     shell: Shell,
     id: i64,
@@ -166,11 +172,15 @@ async fn execution_page(
         (false, true) => StatusCode::OK,
         (false, false) => StatusCode::BAD_REQUEST,
     };
-    let mut after = vec![Choice { value: String::new(), text: "As it is now".into(), chosen: form.asset_status.is_empty() }];
+    let mut after =
+        vec![Choice { value: String::new(), text: "As it is now".into(), chosen: form.asset_status.is_empty() }];
     after.extend(Choice::of(&assets::STATUSES[..3], &form.asset_status));
+    let user = shell.user.as_ref().ok_or(Problem::SignInFirst)?;
+    let attachments = Attachments::of(product, tenant, user, Subject::Execution(id)).await?;
     let page = ExecutionPage {
         shell,
         activities,
+        attachments,
         conflict: too_late.then(|| work.standing()),
         notes: Field::new("notes", "Notes", Kind::Text, &form.notes, errors)
             .max(10_000)
@@ -189,6 +199,7 @@ async fn execution_page(
 
 /// Leads back to the work, or says who was faster.
 async fn after(
+    product: &Product,
     tenant: &TenantContext,
     shell: Shell,
     id: i64,
@@ -198,7 +209,7 @@ async fn after(
 ) -> Result<Response, Problem> {
     match step {
         Step::Done => Ok(Redirect::to(&format!("/executions/{id}?done={done}")).into_response()),
-        Step::TooLate => execution_page(tenant, shell, id, form, &Errors::default(), true).await,
+        Step::TooLate => execution_page(product, tenant, shell, id, form, &Errors::default(), true).await,
         Step::Missing => Err(Problem::NotFound),
     }
 }
@@ -206,6 +217,7 @@ async fn after(
 /// `POST /executions/{id}/start`
 pub async fn start(
     tenant: TenantContext,
+    State(product): State<Product>,
     user: CurrentUser,
     shell: Shell,
     Id(id): Id,
@@ -213,7 +225,7 @@ pub async fn start(
 ) -> Result<Response, Problem> {
     user.require(Role::Technician)?;
     let step = change(&tenant, async |db: &mut PgConnection| Ok(store::start(db, user.id, id).await?)).await?;
-    after(&tenant, shell, id, step, "started", &StepForm::default()).await
+    after(&product, &tenant, shell, id, step, "started", &StepForm::default()).await
 }
 
 /// What was typed about completed work, as it may be stored.
@@ -241,6 +253,7 @@ pub fn checked_reason(reason: &str) -> Result<String, Errors> {
 /// `POST /executions/{id}/complete`
 pub async fn complete(
     tenant: TenantContext,
+    State(product): State<Product>,
     user: CurrentUser,
     shell: Shell,
     Id(id): Id,
@@ -249,18 +262,19 @@ pub async fn complete(
     user.require(Role::Technician)?;
     let (notes, status) = match checked_notes(&form.notes, &form.asset_status) {
         Ok(checked) => checked,
-        Err(errors) => return execution_page(&tenant, shell, id, &form, &errors, false).await,
+        Err(errors) => return execution_page(&product, &tenant, shell, id, &form, &errors, false).await,
     };
     let step = change(&tenant, async |db: &mut PgConnection| {
         Ok(store::complete(db, user.id, id, notes.as_deref(), status).await?)
     })
     .await?;
-    after(&tenant, shell, id, step, "completed", &form).await
+    after(&product, &tenant, shell, id, step, "completed", &form).await
 }
 
 /// `POST /executions/{id}/skip`
 pub async fn skip(
     tenant: TenantContext,
+    State(product): State<Product>,
     user: CurrentUser,
     shell: Shell,
     Id(id): Id,
@@ -269,14 +283,12 @@ pub async fn skip(
     user.require(Role::Technician)?;
     let reason = match checked_reason(&form.reason) {
         Ok(reason) => reason,
-        Err(errors) => return execution_page(&tenant, shell, id, &form, &errors, false).await,
+        Err(errors) => return execution_page(&product, &tenant, shell, id, &form, &errors, false).await,
     };
     let missed = !form.missed.is_empty();
-    let step = change(&tenant, async |db: &mut PgConnection| {
-        Ok(store::skip(db, user.id, id, &reason, missed).await?)
-    })
-    .await?;
-    after(&tenant, shell, id, step, "skipped", &form).await
+    let step =
+        change(&tenant, async |db: &mut PgConnection| Ok(store::skip(db, user.id, id, &reason, missed).await?)).await?;
+    after(&product, &tenant, shell, id, step, "skipped", &form).await
 }
 
 #[derive(Template)]
@@ -289,10 +301,7 @@ struct WorkOrderPage {
 
 /// `GET /executions/{id}/print`: the work order.
 pub async fn print(tenant: TenantContext, _: CurrentUser, shell: Shell, Id(id): Id) -> Result<Response, Problem> {
-    let work = tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
-    private_page(&WorkOrderPage {
-        shell,
-        work: work.ok_or(Problem::NotFound)?,
-        printed: jiff::Timestamp::now().into(),
-    })
+    let work =
+        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
+    private_page(&WorkOrderPage { shell, work: work.ok_or(Problem::NotFound)?, printed: jiff::Timestamp::now().into() })
 }
