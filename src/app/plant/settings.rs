@@ -85,7 +85,7 @@ async fn settings(tenant: &TenantContext) -> Result<Settings, Problem> {
         usage: vec![
             usage("users", "People who can sign in", Some(users), limits.users),
             usage("assets", "Assets, retired ones included", Some(assets), limits.assets),
-            usage("storageGiB", "File storage in GiB, begun ones counted whole", Some(gib), limits.storage_gib),
+            usage("storageGiB", "File storage in GiB, rounded up", Some(gib), limits.storage_gib),
             usage("requestsPerMinute", "Requests per minute", None, limits.requests_per_minute),
         ],
     })
