@@ -1,16 +1,17 @@
 //! The start page.
 
 use askama::Template;
-use axum::extract::Form;
-use axum::extract::rejection::FormRejection;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 
+use super::accounts::{CurrentUser, Role};
 use super::assets::{self, NewAsset, Overview};
+use super::form::CheckedForm;
 use super::problem::Problem;
 use super::render::{self, STYLE};
+use super::shell::Shell;
 use crate::tenancy::TenantContext;
 
 #[derive(Template)]
@@ -23,6 +24,8 @@ struct HomePage<'a> {
     limit: Option<i32>,
     full: bool,
     form: AssetForm,
+    /// The secret of the form.
+    csrf: &'a str,
     /// What to change in the form.
     error: Option<String>,
 }
@@ -37,27 +40,34 @@ pub struct AssetForm {
 }
 
 /// `GET /`
-pub async fn show(tenant: TenantContext) -> Result<Response, Problem> {
-    home(&tenant, AssetForm::default(), None).await
+pub async fn show(tenant: TenantContext, _: CurrentUser, shell: Shell) -> Result<Response, Problem> {
+    home(&tenant, &shell, AssetForm::default(), None).await
 }
 
 /// `POST /assets`: stores it and leads back, so that a reload does not store it again.
 pub async fn add_asset(
     tenant: TenantContext,
-    form: Result<Form<AssetForm>, FormRejection>,
+    user: CurrentUser,
+    shell: Shell,
+    CheckedForm(form): CheckedForm<AssetForm>,
 ) -> Result<Response, Problem> {
-    let Form(form) = form?;
+    user.require(Role::Manager)?;
     match NewAsset::new(&form.name, Some(&form.location)) {
         Ok(asset) => {
             assets::add(&tenant, &asset).await?;
             Ok(Redirect::to("/").into_response())
         }
         // The same page again, with what was typed: nobody should have to type it twice.
-        Err(error) => home(&tenant, form, Some(error)).await,
+        Err(error) => home(&tenant, &shell, form, Some(error)).await,
     }
 }
 
-async fn home(tenant: &TenantContext, form: AssetForm, error: Option<String>) -> Result<Response, Problem> {
+async fn home(
+    tenant: &TenantContext,
+    shell: &Shell,
+    form: AssetForm,
+    error: Option<String>,
+) -> Result<Response, Problem> {
     let overview = assets::overview(tenant).await?;
     let limit = tenant.entry().plan.limits.assets;
     let status = if error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
@@ -68,6 +78,7 @@ async fn home(tenant: &TenantContext, form: AssetForm, error: Option<String>) ->
         overview: &overview,
         limit,
         form,
+        csrf: shell.csrf(),
         error,
     };
     let no_store = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];

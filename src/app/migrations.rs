@@ -20,8 +20,10 @@ pub fn migrations() -> &'static [Migration] {
     &MIGRATIONS
 }
 
-static MIGRATIONS: [Migration; 1] =
-    [Migration { version: "0001", name: "maintenance", sql: include_str!("migrations/0001_maintenance.sql") }];
+static MIGRATIONS: [Migration; 2] = [
+    Migration { version: "0001", name: "maintenance", sql: include_str!("migrations/0001_maintenance.sql") },
+    Migration { version: "0002", name: "accounts", sql: include_str!("migrations/0002_accounts.sql") },
+];
 
 #[cfg(test)]
 mod tests {

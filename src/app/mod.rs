@@ -16,6 +16,7 @@ mod assets;
 mod files;
 mod form;
 mod home;
+mod mail;
 mod migrations;
 mod plant;
 mod problem;
@@ -33,6 +34,8 @@ use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+pub use self::accounts::ALWAYS_SERVED;
+pub use self::mail::{MailSettings, Mailer};
 pub use self::migrations::{Migration, migrations};
 pub use self::product::Product;
 pub use self::router::router;
@@ -44,6 +47,7 @@ use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Health, Source, changes};
 use crate::tenancy::pool::PoolSettings;
 use crate::tenancy::redis::RedisSettings;
+use crate::tenancy::session::SessionSettings;
 use crate::tenancy::{Tenancy, TenancySettings};
 
 /// How long the app goes on accepting connections after it has said that it is not ready: until every proxy and every
@@ -58,6 +62,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// A setting makes no sense, the cluster is not reachable, or an address cannot be bound.
 pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow::Result<()> {
     let tenancy = Tenancy::new(&tenancy_settings(&settings)?)?;
+    let product = Product::new(&tenancy).with_mailer(mailer(&settings)?);
     let names = routing_slices();
     let health = Health::new(names.len());
     let acknowledgements = Acknowledgements::new();
@@ -87,7 +92,7 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
         )
     };
     let product = async {
-        let served = serve_product(&settings, &tenancy, stop, &stopping, linger).await;
+        let served = serve_product(&settings, &product, stop, &stopping, linger).await;
         drained.cancel();
         served
     };
@@ -111,7 +116,23 @@ fn tenancy_settings(settings: &AppSettings) -> anyhow::Result<TenancySettings> {
         metrics_max_tenants: settings.metrics_max_tenants,
         redis: redis_settings(settings),
         signing: settings.signing_keys.as_deref().map(SigningKeys::parse).transpose()?,
+        sessions: SessionSettings {
+            idle: settings.accounts.session_idle,
+            lifetime: settings.accounts.session_lifetime,
+            secure: !settings.accounts.plain_http,
+        },
+        always_served: ALWAYS_SERVED,
     })
+}
+
+fn mailer(settings: &AppSettings) -> anyhow::Result<Mailer> {
+    let accounts = &settings.accounts;
+    Ok(Mailer::new(&MailSettings {
+        smtp_url: accounts.smtp_url.clone().filter(|url| !url.is_empty()),
+        directory: accounts.mail_directory.clone(),
+        from: accounts.mail_from.clone(),
+        public_url: settings.public_url.clone(),
+    })?)
 }
 
 fn redis_settings(settings: &AppSettings) -> Option<RedisSettings> {
@@ -135,13 +156,13 @@ async fn source(settings: &AppSettings) -> anyhow::Result<(Source, Duration)> {
 
 async fn serve_product(
     settings: &AppSettings,
-    tenancy: &Tenancy,
+    product: &Product,
     stop: CancellationToken,
     stopping: &AtomicBool,
     linger: Duration,
 ) -> anyhow::Result<()> {
     let close = CancellationToken::new();
-    let serve = http::serve(settings.listen, router(&Product::new(tenancy)), close.clone());
+    let serve = http::serve(settings.listen, router(product), close.clone());
     let end = async {
         stop.cancelled().await;
         stopping.store(true, Ordering::Relaxed);

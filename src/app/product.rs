@@ -2,24 +2,45 @@
 
 use std::sync::Arc;
 
+use super::accounts::Passwords;
+use super::mail::Mailer;
 use crate::tenancy::Tenancy;
 
 /// The product's own state: the routers' axum state. Clones share it.
 #[derive(Clone)]
 pub struct Product(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     tenancy: Tenancy,
+    mailer: Mailer,
+    passwords: Passwords,
 }
 
 impl Product {
-    /// Of an app that serves the tenants of `tenancy`.
+    /// Of an app that serves the tenants of `tenancy`, and sends no mail.
     pub fn new(tenancy: &Tenancy) -> Self {
-        Self(Arc::new(Inner { tenancy: tenancy.clone() }))
+        Self(Arc::new(Inner { tenancy: tenancy.clone(), mailer: Mailer::default(), passwords: Passwords::default() }))
+    }
+
+    /// The same, with a way to send mail.
+    #[must_use]
+    pub fn with_mailer(self, mailer: Mailer) -> Self {
+        Self(Arc::new(Inner { mailer, ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// The request side.
     pub fn tenancy(&self) -> &Tenancy {
         &self.0.tenancy
+    }
+
+    /// Sends mail.
+    pub fn mailer(&self) -> &Mailer {
+        &self.0.mailer
+    }
+
+    /// Hashes and compares passwords.
+    pub fn passwords(&self) -> &Passwords {
+        &self.0.passwords
     }
 }

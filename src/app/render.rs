@@ -71,8 +71,8 @@ pub async fn render_problems(request: Request, next: Next) -> Response {
     let status = response.status();
     let mut rendered = if json { as_json(status, &shown) } else { as_page(status, &shown) };
     for name in KEPT_HEADERS {
-        if let Some(value) = response.headers().get(&name) {
-            rendered.headers_mut().insert(name, value.clone());
+        for value in response.headers().get_all(&name) {
+            rendered.headers_mut().append(name.clone(), value.clone());
         }
     }
     *rendered.status_mut() = status;
