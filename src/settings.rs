@@ -117,6 +117,9 @@ pub struct AppSettings {
     /// Files.
     #[command(flatten)]
     pub storage: StorageArguments,
+    /// Sessions and mail.
+    #[command(flatten)]
+    pub accounts: AccountArguments,
     /// Tenants with series of their own in the metrics; the others count as `_other`.
     #[arg(long, env = "MOS_METRICS_MAX_TENANTS", default_value_t = 2000)]
     pub metrics_max_tenants: usize,
@@ -198,6 +201,30 @@ pub enum StorageKind {
     Local,
     /// A bucket.
     S3,
+}
+
+/// Sessions, and the mail that accounts need.
+#[derive(Args, Clone, Debug)]
+pub struct AccountArguments {
+    /// Leaves `Secure` off the cookies, for a demo without TLS. Anybody on the way can then read them.
+    #[arg(long, env = "MOS_PLAIN_HTTP", default_value_t = false)]
+    pub plain_http: bool,
+    /// A session that nobody uses for so long ends.
+    #[arg(long, env = "MOS_SESSION_IDLE", default_value = "12h", value_parser = parse_duration)]
+    pub session_idle: Duration,
+    /// A session ends at this age.
+    #[arg(long, env = "MOS_SESSION_LIFETIME", default_value = "168h", value_parser = parse_duration)]
+    pub session_lifetime: Duration,
+    /// Server that takes mail: `smtps://user:password@host` over TLS, `smtp://host:587?tls=required` with STARTTLS,
+    /// `smtp://host:1025` in clear.
+    #[arg(long, env = "MOS_SMTP_URL", hide_env_values = true)]
+    pub smtp_url: Option<String>,
+    /// Writes mail into files here instead of sending it.
+    #[arg(long, env = "MOS_MAIL_DIRECTORY")]
+    pub mail_directory: Option<PathBuf>,
+    /// Address that mail comes from.
+    #[arg(long, env = "MOS_MAIL_FROM")]
+    pub mail_from: Option<String>,
 }
 
 /// Settings of the agent beside PgBouncer.

@@ -12,6 +12,7 @@
 mod accounts;
 mod files;
 mod form;
+mod mail;
 mod migrations;
 mod plant;
 mod problem;
@@ -31,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::accounts::{CurrentUser, Role};
 pub use self::files::FileSettings;
+pub use self::accounts::ALWAYS_SERVED;
+pub use self::mail::{MailSettings, Mailer};
 pub use self::migrations::{Migration, migrations};
 pub use self::product::Product;
 pub use self::router::router;
@@ -44,6 +47,7 @@ use crate::slices::{Acknowledgements, Health, Source, changes};
 use crate::tenancy::pool::PoolSettings;
 use crate::tenancy::redis::RedisSettings;
 use crate::tenancy::storage::{S3Settings, StorageSettings};
+use crate::tenancy::session::SessionSettings;
 use crate::tenancy::{Tenancy, TenancySettings};
 
 /// How long the app goes on accepting connections after it has said that it is not ready: until every proxy and every
@@ -58,6 +62,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// A setting makes no sense, the cluster is not reachable, or an address cannot be bound.
 pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow::Result<()> {
     let tenancy = Tenancy::new(&tenancy_settings(&settings)?)?;
+    let product = Product::new(&tenancy).with_mailer(mailer(&settings)?);
     let names = routing_slices();
     let health = Health::new(names.len());
     let acknowledgements = Acknowledgements::new();
@@ -87,7 +92,7 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
         )
     };
     let product = async {
-        let served = serve_product(&settings, &tenancy, stop, &stopping, linger).await;
+        let served = serve_product(&settings, &product, stop, &stopping, linger).await;
         drained.cancel();
         served
     };
@@ -112,7 +117,23 @@ fn tenancy_settings(settings: &AppSettings) -> anyhow::Result<TenancySettings> {
         redis: redis_settings(settings),
         signing: settings.signing_keys.as_deref().map(SigningKeys::parse).transpose()?,
         storage: storage_settings(&settings.storage),
+        sessions: SessionSettings {
+            idle: settings.accounts.session_idle,
+            lifetime: settings.accounts.session_lifetime,
+            secure: !settings.accounts.plain_http,
+        },
+        always_served: ALWAYS_SERVED,
     })
+}
+
+fn mailer(settings: &AppSettings) -> anyhow::Result<Mailer> {
+    let accounts = &settings.accounts;
+    Ok(Mailer::new(&MailSettings {
+        smtp_url: accounts.smtp_url.clone().filter(|url| !url.is_empty()),
+        directory: accounts.mail_directory.clone(),
+        from: accounts.mail_from.clone(),
+        public_url: settings.public_url.clone(),
+    })?)
 }
 
 fn redis_settings(settings: &AppSettings) -> Option<RedisSettings> {
@@ -152,7 +173,7 @@ async fn source(settings: &AppSettings) -> anyhow::Result<(Source, Duration)> {
 
 async fn serve_product(
     settings: &AppSettings,
-    tenancy: &Tenancy,
+    product: &Product,
     stop: CancellationToken,
     stopping: &AtomicBool,
     linger: Duration,
@@ -160,7 +181,7 @@ async fn serve_product(
     let close = CancellationToken::new();
     let files =
         FileSettings { max_upload: u64::from(settings.storage.max_upload_mib) << 20, ..FileSettings::default() };
-    let serve = http::serve(settings.listen, router(&Product::new(tenancy).with_files(files)), close.clone());
+    let serve = http::serve(settings.listen, router(&product.clone().with_files(files)), close.clone());
     let end = async {
         stop.cancelled().await;
         stopping.store(true, Ordering::Relaxed);

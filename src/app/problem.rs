@@ -2,10 +2,10 @@
 
 use axum::extract::rejection::{FormRejection, JsonRejection, RawFormRejection};
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 
-use super::accounts::Role;
+use super::accounts::{PasswordError, Role};
 use crate::signing::Rejected;
 use crate::tenancy::Refusal;
 use crate::tenancy::pool::PoolError;
@@ -47,9 +47,21 @@ pub enum Problem {
     /// Another site's page sent this.
     #[error("sent from another site")]
     CrossSite,
+    /// The form was not made for who sends it: it is old, or the browser keeps no cookies.
+    #[error("the form is not of this session")]
+    StaleForm,
     /// Nobody is signed in.
     #[error("nobody is signed in")]
     SignInFirst,
+    /// Nobody can say who is signed in.
+    #[error("sessions are not available")]
+    SignInUnavailable,
+    /// More people sign in than there is memory for.
+    #[error("passwords are not compared right now")]
+    Passwords(#[from] PasswordError),
+    /// Somebody is, whose address is not known to be theirs.
+    #[error("the e-mail address is not confirmed")]
+    Unverified,
     /// Somebody is, but may not do this.
     #[error("this takes the role {}", .0.as_str())]
     Forbidden(Role),
@@ -103,8 +115,10 @@ impl Problem {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::SignInFirst => StatusCode::UNAUTHORIZED,
-            Self::CrossSite | Self::Forbidden(_) | Self::LimitReached { .. } => StatusCode::FORBIDDEN,
-            Self::NoConnection(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CrossSite | Self::StaleForm | Self::Unverified | Self::Forbidden(_) | Self::LimitReached { .. } => {
+                StatusCode::FORBIDDEN
+            }
+            Self::NoConnection(_) | Self::SignInUnavailable | Self::Passwords(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(error) if is_outage(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Files(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -140,6 +154,20 @@ impl Problem {
             Self::CrossSite => (
                 "Sent from another site",
                 "Nothing was changed, because the request did not come from this site's own pages.".into(),
+            ),
+            Self::StaleForm => (
+                "This form is not valid any more",
+                "Nothing was changed. Open the page again and send it once more. Your browser must accept cookies of this \
+                 site."
+                    .into(),
+            ),
+            Self::SignInUnavailable | Self::Passwords(_) => (
+                "Sign-in is not available right now",
+                "Nobody can sign in or work here at the moment. You are not signed out: try again in a minute.".into(),
+            ),
+            Self::Unverified => (
+                "Confirm your e-mail address first",
+                "Sign in with a browser and follow what it says.".into(),
             ),
             Self::SignInFirst => ("Sign in first", "This is for people who are signed in.".into()),
             Self::Forbidden(role) => {
@@ -224,6 +252,9 @@ impl IntoResponse for Problem {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
         }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         let shown = self.shown(status);
         let mut response = (status, headers, shown.title).into_response();
         response.extensions_mut().insert(shown);
@@ -232,7 +263,7 @@ impl IntoResponse for Problem {
 }
 
 /// An error and everything below it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -243,5 +274,5 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Headers that describe the body, and therefore do not survive its replacement.
-pub const KEPT_HEADERS: [http::HeaderName; 3] = [CACHE_CONTROL, RETRY_AFTER, ALLOW];
+/// Headers that say something beside the body, and therefore survive its replacement.
+pub const KEPT_HEADERS: [http::HeaderName; 5] = [CACHE_CONTROL, RETRY_AFTER, ALLOW, WWW_AUTHENTICATE, SET_COOKIE];

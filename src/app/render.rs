@@ -113,8 +113,8 @@ pub async fn render_problems(request: Request, next: Next) -> Response {
         as_page(&page)
     };
     for name in KEPT_HEADERS {
-        if let Some(value) = response.headers().get(&name) {
-            rendered.headers_mut().insert(name, value.clone());
+        for value in response.headers().get_all(&name) {
+            rendered.headers_mut().append(name.clone(), value.clone());
         }
     }
     *rendered.status_mut() = status;

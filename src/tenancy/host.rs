@@ -75,7 +75,7 @@ impl HostResolver {
         Ok(named)
     }
 
-    fn trusts(&self, peer: Option<IpAddr>) -> bool {
+    pub(super) fn trusts(&self, peer: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| self.trusted.iter().any(|network| network.contains(&peer)))
     }
 }

@@ -24,9 +24,11 @@
 //! | what a handler gets | [`context`] |
 //! | how connections are kept apart | [`pool`] |
 //! | where files are kept | [`storage`] |
+//! | who is signed in | [`session`], [`layers::auth`] |
 //! | what is measured | [`metrics`] |
 
 pub mod cache;
+pub mod client;
 pub mod context;
 pub mod host;
 pub mod layers;
@@ -36,6 +38,7 @@ pub mod redis;
 mod refusal;
 pub mod routing;
 pub mod storage;
+pub mod session;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -54,6 +57,8 @@ use self::pool::{PoolSettings, TenantPools};
 use self::redis::{Redis, RedisSettings};
 use self::routing::RoutingTable;
 use self::storage::{Storage, StorageSettings, StorageSettingsError};
+use self::session::{Ending, Holder, SessionError, SessionId, SessionSettings, Sessions};
+use crate::api::tenant::TenantState;
 use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Change};
 
@@ -76,6 +81,11 @@ pub struct TenancySettings {
     pub signing: Option<SigningKeys>,
     /// Where files are kept; without it there are none.
     pub storage: Option<StorageSettings>,
+    /// How long sessions live.
+    pub sessions: SessionSettings,
+    /// Paths whose requests write nothing of the tenant's, as signing in and out: served while the tenant is read-only,
+    /// whatever their method.
+    pub always_served: &'static [&'static str],
 }
 
 impl TenancySettings {
@@ -90,6 +100,8 @@ impl TenancySettings {
             redis: None,
             signing: None,
             storage: None,
+            sessions: SessionSettings::default(),
+            always_served: &[],
         }
     }
 }
@@ -121,6 +133,9 @@ struct Inner {
     redis: Option<Redis>,
     signing: Option<SigningKeys>,
     storage: Option<Storage>,
+    sessions: Sessions,
+    ending: Ending,
+    always_served: &'static [&'static str],
 }
 
 impl Tenancy {
@@ -129,6 +144,8 @@ impl Tenancy {
     /// # Errors
     /// A setting makes no sense.
     pub fn new(settings: &TenancySettings) -> Result<Self, SettingsError> {
+        let redis = settings.redis.clone().map(Redis::new);
+        let sessions = Sessions::new(redis.clone(), settings.sessions);
         Ok(Self(Arc::new(Inner {
             hosts: HostResolver::new(&settings.trusted_proxies).map_err(SettingsError::TrustedProxy)?,
             central: CentralHosts::new(&settings.base_domain, settings.admin_host.as_deref())
@@ -136,9 +153,12 @@ impl Tenancy {
             routing: RoutingTable::default(),
             pools: TenantPools::new(settings.pool),
             metrics: TenantMetrics::new(settings.metrics_max_tenants),
-            redis: settings.redis.clone().map(Redis::new),
+            redis,
             signing: settings.signing.clone(),
             storage: settings.storage.as_ref().map(Storage::new).transpose()?,
+            ending: Ending::new(sessions.clone()),
+            sessions,
+            always_served: settings.always_served,
         })))
     }
 
@@ -177,6 +197,35 @@ impl Tenancy {
         self.0.storage.as_ref()
     }
 
+    /// Every tenant's sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
+    /// Begins a session at a tenant that is served.
+    ///
+    /// # Errors
+    /// Redis is away, or the tenant has been suspended or removed since the request came in.
+    pub async fn begin_session(&self, tenant: &TenantContext, holder: Holder) -> Result<SessionId, SessionError> {
+        let session = self.sessions().begin(tenant.entry().uuid, holder).await?;
+        // Looked at after it was written: a suspension is first published and then ends what it finds, so either it
+        // finds this session or this session finds it.
+        let served = self
+            .routing()
+            .find(tenant.host())
+            .filter(|entry| entry.uuid == tenant.entry().uuid && entry.state != TenantState::Suspended);
+        if served.is_none() {
+            self.sessions().end(&session).await?;
+            return Err(SessionError::NotServed);
+        }
+        Ok(session)
+    }
+
+    /// Whether requests for a path are served although the tenant is read-only.
+    fn is_always_served(&self, path: &str) -> bool {
+        self.0.always_served.contains(&path)
+    }
+
     fn central(&self) -> &CentralHosts {
         &self.0.central
     }
@@ -207,10 +256,14 @@ impl Tenancy {
                 for entry in &updated.changed {
                     self.pools().route(entry);
                     self.metrics().admit(entry.uuid);
+                    if entry.state == TenantState::Suspended {
+                        self.0.ending.end_all(entry.uuid);
+                    }
                 }
                 for tenant in &updated.removed {
                     self.pools().forget(*tenant);
                     self.metrics().forget(*tenant);
+                    self.0.ending.end_all(*tenant);
                 }
                 let (changed, removed) = (updated.changed.len(), updated.removed.len());
                 if changed + removed > 0 {

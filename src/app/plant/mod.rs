@@ -20,7 +20,7 @@ mod people;
 mod routines;
 mod sample;
 mod schedule;
-mod settings;
+pub mod settings;
 mod show;
 mod typed;
 mod work;
@@ -96,7 +96,6 @@ fn api() -> Router<Product> {
         .route("/api/executions/{id}/skip", post(execution::skip))
         .route("/api/activities", get(activity::api_list))
         .route("/api/settings", get(settings::api))
-        .route("/api/tenant", get(settings::tenant))
 }
 
 /// One change to the tenant's data: a transaction, after which the dashboard is made anew.

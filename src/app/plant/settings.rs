@@ -110,13 +110,15 @@ pub async fn api(tenant: TenantContext, user: CurrentUser) -> Result<Response, P
     Ok((no_store(), Json(settings(&tenant).await?)).into_response())
 }
 
-/// `GET /api/tenant`: which tenant a program talks to.
-pub async fn tenant(tenant: TenantContext) -> Result<Response, Problem> {
+/// `GET /api/tenant`. Strangers hear whose host it is, once the tenant's database has answered; probes and scripts ask.
+pub async fn tenant(tenant: TenantContext, parts: http::request::Parts) -> Result<Response, Problem> {
     let assets =
         tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(assets::store::count(db).await?)).await?;
     let entry = tenant.entry();
-    let document = serde_json::json!({
-        "tenant": entry.display_name, "slug": entry.slug, "uuid": entry.uuid, "assets": assets
-    });
+    let mut document = serde_json::json!({ "tenant": entry.display_name, "slug": entry.slug });
+    if parts.extensions.get::<CurrentUser>().is_some() {
+        document["uuid"] = serde_json::json!(entry.uuid);
+        document["assets"] = serde_json::json!(assets);
+    }
     Ok((no_store(), Json(document)).into_response())
 }

@@ -1,9 +1,11 @@
 //! The layers between the socket and a tenant's handlers, each in its own file, the stack listed once.
 
+pub mod auth;
 pub mod central;
 pub mod identify;
 pub mod initialize;
 pub mod metrics;
+pub mod verified;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
