@@ -42,8 +42,8 @@ use crate::http;
 use crate::settings::AppSettings;
 use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Health, Source, changes};
+use crate::tenancy::clock::Clock;
 use crate::tenancy::pool::PoolSettings;
-use crate::tenancy::redis::RedisSettings;
 use crate::tenancy::{Tenancy, TenancySettings};
 
 /// How long the app goes on accepting connections after it has said that it is not ready: until every proxy and every
@@ -66,7 +66,7 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
     let follow = tenancy.follow(changes(source, names, health.clone()), total, acknowledgements.clone());
 
     let mut registry = Registry::default();
-    tenancy.metrics().register(&mut registry);
+    tenancy.register_metrics(&mut registry);
     let stopping = Arc::new(AtomicBool::new(false));
     let ready = {
         let (stopping, tenancy) = (stopping.clone(), tenancy.clone());
@@ -109,18 +109,9 @@ fn tenancy_settings(settings: &AppSettings) -> anyhow::Result<TenancySettings> {
         trusted_proxies: settings.trusted_proxies.clone(),
         pool: PoolSettings::new(settings.max_connections),
         metrics_max_tenants: settings.metrics_max_tenants,
-        redis: redis_settings(settings),
+        redis: settings.redis.settings()?,
         signing: settings.signing_keys.as_deref().map(SigningKeys::parse).transpose()?,
-    })
-}
-
-fn redis_settings(settings: &AppSettings) -> Option<RedisSettings> {
-    let redis = &settings.redis;
-    Some(RedisSettings {
-        host: redis.host.clone()?,
-        port: redis.port,
-        password: redis.password.clone().filter(|password| !password.is_empty()),
-        databases: [redis.database, redis.cache_database, redis.session_database],
+        clock: Clock::system(),
     })
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use super::accounts::Role;
 use crate::tenancy::Refusal;
 use crate::tenancy::pool::PoolError;
+use crate::tenancy::repository::Missing;
 
 /// Why a handler has nothing better to answer.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,9 @@ pub enum Problem {
     /// The tenant's database did not do it.
     #[error("the tenant's database refused")]
     Database(#[from] sqlx::Error),
+    /// A row that is not there, in this tenant's database.
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// A fault of ours.
     #[error("{0}")]
     Internal(String),
@@ -78,7 +82,7 @@ impl Problem {
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SignInFirst => StatusCode::UNAUTHORIZED,
             Self::CrossSite | Self::Forbidden(_) | Self::LimitReached { .. } => StatusCode::FORBIDDEN,
@@ -92,7 +96,7 @@ impl Problem {
         let (title, detail) = match self {
             Self::Invalid(what) | Self::MediaType(what) => ("That did not work", what.clone()),
             Self::TooLarge => ("Too large", "What was sent is larger than 64 KiB.".into()),
-            Self::NotFound => ("Page not found", "There is no such page here.".into()),
+            Self::NotFound | Self::Missing(_) => ("Page not found", "There is no such page here.".into()),
             Self::MethodNotAllowed => ("Method not allowed", "This address does not take this kind of request.".into()),
             Self::CrossSite => (
                 "Sent from another site",

@@ -23,16 +23,26 @@
 //! | what a request passes, in order | [`layers`] |
 //! | what a handler gets | [`context`] |
 //! | how connections are kept apart | [`pool`] |
+//! | how rows are found and made | [`repository`] |
+//! | what pages need not make again | [`cache`] |
+//! | how often something may happen | [`limits`] |
+//! | what is done later | [`queue`] |
+//! | how Redis is reached, and what happens without it | [`redis`] |
 //! | what is measured | [`metrics`] |
 
 pub mod cache;
+pub mod client;
+pub mod clock;
 pub mod context;
 pub mod host;
 pub mod layers;
+pub mod limits;
 pub mod metrics;
 pub mod pool;
+pub mod queue;
 pub mod redis;
 mod refusal;
+pub mod repository;
 pub mod routing;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -41,12 +51,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use prometheus_client::registry::Registry;
 
 pub use self::context::TenantContext;
 pub use self::refusal::Refusal;
 
+use self::cache::Cache;
+use self::clock::Clock;
 use self::host::HostResolver;
 use self::layers::identify::CentralHosts;
+use self::limits::Limits;
 use self::metrics::TenantMetrics;
 use self::pool::{PoolSettings, TenantPools};
 use self::redis::{Redis, RedisSettings};
@@ -71,6 +85,8 @@ pub struct TenancySettings {
     pub redis: Option<RedisSettings>,
     /// What links are signed with; without them there are no welcome and no download links.
     pub signing: Option<SigningKeys>,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 impl TenancySettings {
@@ -84,6 +100,7 @@ impl TenancySettings {
             metrics_max_tenants: 2000,
             redis: None,
             signing: None,
+            clock: Clock::system(),
         }
     }
 }
@@ -110,7 +127,10 @@ struct Inner {
     pools: TenantPools,
     metrics: TenantMetrics,
     redis: Option<Redis>,
+    cache: Cache,
+    limits: Limits,
     signing: Option<SigningKeys>,
+    clock: Clock,
 }
 
 impl Tenancy {
@@ -119,6 +139,7 @@ impl Tenancy {
     /// # Errors
     /// A setting makes no sense.
     pub fn new(settings: &TenancySettings) -> Result<Self, SettingsError> {
+        let redis = settings.redis.clone().map(Redis::new);
         Ok(Self(Arc::new(Inner {
             hosts: HostResolver::new(&settings.trusted_proxies).map_err(SettingsError::TrustedProxy)?,
             central: CentralHosts::new(&settings.base_domain, settings.admin_host.as_deref())
@@ -126,8 +147,11 @@ impl Tenancy {
             routing: RoutingTable::default(),
             pools: TenantPools::new(settings.pool),
             metrics: TenantMetrics::new(settings.metrics_max_tenants),
-            redis: settings.redis.clone().map(Redis::new),
+            cache: Cache::new(redis.clone()),
+            limits: Limits::new(redis.clone()),
+            redis,
             signing: settings.signing.clone(),
+            clock: settings.clock.clone(),
         })))
     }
 
@@ -154,6 +178,29 @@ impl Tenancy {
     /// Redis, where there is one.
     pub fn redis(&self) -> Option<&Redis> {
         self.0.redis.as_ref()
+    }
+
+    /// All tenants' caches.
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// All tenants' counters.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Makes all figures of the request side part of what `/metrics` answers.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics().register(registry);
+        if let Some(redis) = self.redis() {
+            redis.register(registry);
+        }
     }
 
     /// What links are signed with, where it is known.
