@@ -50,6 +50,7 @@ code() {
 	"$here/postgres-local.sh" start
 	"$here/apiserver-local.sh" start
 	"$here/s3-local.sh" start
+	"$here/redis-local.sh" start
 	# A pair of their own for the tests that run a whole operator, which sees every Tenant of its cluster.
 	MOS_POSTGRES_NAME=postgres-operator MOS_POSTGRES_PORT=5427 "$here/postgres-local.sh" start
 	MOS_APISERVER_NAME=apiserver-operator MOS_APISERVER_PORT=16543 "$here/apiserver-local.sh" start
@@ -57,6 +58,7 @@ code() {
 	source "$cache/postgres-local/env"
 	source "$cache/apiserver-local/env"
 	source "$cache/s3-local/env"
+	source "$cache/redis-local/env"
 	PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --package maintenance-os "$@"
 }
 

@@ -1,10 +1,14 @@
 //! Every flag and variable, parsed once. Each flag has a variable `MOS_…` of the same name.
 
+mod redis;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use self::redis::RedisArguments;
 
 /// One binary, several roles.
 #[derive(Parser, Debug)]
@@ -123,29 +127,6 @@ pub struct AppSettings {
     /// Tenants with series of their own in the metrics; the others count as `_other`.
     #[arg(long, env = "MOS_METRICS_MAX_TENANTS", default_value_t = 2000)]
     pub metrics_max_tenants: usize,
-}
-
-/// Where Redis is. The variables are the seed's.
-#[derive(Args, Clone, Debug)]
-pub struct RedisArguments {
-    /// Host of Redis; without one nothing is cached and nobody can sign in.
-    #[arg(id = "redis_host", long = "redis-host", env = "REDIS_HOST")]
-    pub host: Option<String>,
-    /// Port of Redis.
-    #[arg(id = "redis_port", long = "redis-port", env = "REDIS_PORT", default_value_t = 6379)]
-    pub port: u16,
-    /// Password of Redis.
-    #[arg(id = "redis_password", long = "redis-password", env = "REDIS_PASSWORD", hide_env_values = true)]
-    pub password: Option<String>,
-    /// Database of queues and limits.
-    #[arg(id = "redis_db", long = "redis-db", env = "REDIS_DB", default_value_t = 0)]
-    pub database: i64,
-    /// Database of the cache.
-    #[arg(id = "redis_cache_db", long = "redis-cache-db", env = "REDIS_CACHE_DB", default_value_t = 1)]
-    pub cache_database: i64,
-    /// Database of the sessions.
-    #[arg(id = "redis_session_db", long = "redis-session-db", env = "REDIS_SESSION_DB", default_value_t = 2)]
-    pub session_database: i64,
 }
 
 /// Where files are kept. The variables of S3 are the seed's.

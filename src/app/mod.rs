@@ -30,9 +30,9 @@ use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+pub use self::accounts::ALWAYS_SERVED;
 pub use self::accounts::{CurrentUser, Role};
 pub use self::files::FileSettings;
-pub use self::accounts::ALWAYS_SERVED;
 pub use self::mail::{MailSettings, Mailer};
 pub use self::migrations::{Migration, migrations};
 pub use self::product::Product;
@@ -44,10 +44,10 @@ use crate::http;
 use crate::settings::{AppSettings, StorageArguments, StorageKind};
 use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Health, Source, changes};
+use crate::tenancy::clock::Clock;
 use crate::tenancy::pool::PoolSettings;
-use crate::tenancy::redis::RedisSettings;
-use crate::tenancy::storage::{S3Settings, StorageSettings};
 use crate::tenancy::session::SessionSettings;
+use crate::tenancy::storage::{S3Settings, StorageSettings};
 use crate::tenancy::{Tenancy, TenancySettings};
 
 /// How long the app goes on accepting connections after it has said that it is not ready: until every proxy and every
@@ -71,7 +71,7 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
     let follow = tenancy.follow(changes(source, names, health.clone()), total, acknowledgements.clone());
 
     let mut registry = Registry::default();
-    tenancy.metrics().register(&mut registry);
+    tenancy.register_metrics(&mut registry);
     let stopping = Arc::new(AtomicBool::new(false));
     let ready = {
         let (stopping, tenancy) = (stopping.clone(), tenancy.clone());
@@ -114,7 +114,7 @@ fn tenancy_settings(settings: &AppSettings) -> anyhow::Result<TenancySettings> {
         trusted_proxies: settings.trusted_proxies.clone(),
         pool: PoolSettings::new(settings.max_connections),
         metrics_max_tenants: settings.metrics_max_tenants,
-        redis: redis_settings(settings),
+        redis: settings.redis.settings()?,
         signing: settings.signing_keys.as_deref().map(SigningKeys::parse).transpose()?,
         storage: storage_settings(&settings.storage),
         sessions: SessionSettings {
@@ -123,6 +123,7 @@ fn tenancy_settings(settings: &AppSettings) -> anyhow::Result<TenancySettings> {
             secure: !settings.accounts.plain_http,
         },
         always_served: ALWAYS_SERVED,
+        clock: Clock::system(),
     })
 }
 
@@ -134,16 +135,6 @@ fn mailer(settings: &AppSettings) -> anyhow::Result<Mailer> {
         from: accounts.mail_from.clone(),
         public_url: settings.public_url.clone(),
     })?)
-}
-
-fn redis_settings(settings: &AppSettings) -> Option<RedisSettings> {
-    let redis = &settings.redis;
-    Some(RedisSettings {
-        host: redis.host.clone()?,
-        port: redis.port,
-        password: redis.password.clone().filter(|password| !password.is_empty()),
-        databases: [redis.database, redis.cache_database, redis.session_database],
-    })
 }
 
 fn storage_settings(storage: &StorageArguments) -> Option<StorageSettings> {

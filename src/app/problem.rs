@@ -9,6 +9,7 @@ use super::accounts::{PasswordError, Role};
 use crate::signing::Rejected;
 use crate::tenancy::Refusal;
 use crate::tenancy::pool::PoolError;
+use crate::tenancy::repository::Missing;
 use crate::tenancy::storage::StorageError;
 
 /// Why a handler has nothing better to answer.
@@ -81,6 +82,9 @@ pub enum Problem {
     /// The tenant's database did not do it.
     #[error("the tenant's database refused")]
     Database(#[from] sqlx::Error),
+    /// A row that is not there, in this tenant's database.
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// A fault of ours.
     #[error("{0}")]
     Internal(String),
@@ -111,7 +115,7 @@ impl Problem {
             Self::Link(Rejected::Forged) => StatusCode::FORBIDDEN,
             Self::Files(error) if error.is_away() => StatusCode::SERVICE_UNAVAILABLE,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::SignInFirst => StatusCode::UNAUTHORIZED,
@@ -147,7 +151,7 @@ impl Problem {
                 "Everything else works. If you were sending a file, nothing of it was stored. Try again in a moment."
                     .into(),
             ),
-            Self::NotFound => {
+            Self::NotFound | Self::Missing(_) => {
                 ("Page not found", "There is no such page here. It may have moved, or the address has a slip.".into())
             }
             Self::MethodNotAllowed => ("Method not allowed", "This address does not take this kind of request.".into()),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::files::{FileSettings, Files};
 use super::accounts::Passwords;
+use super::files::{FileSettings, Files};
 use super::mail::Mailer;
 use crate::tenancy::Tenancy;
 

@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::product::Product;
 use super::{accounts, files, plant, render, same_origin};
 use crate::tenancy::layers::auth::{self, Auth};
+use crate::tenancy::layers::subscription::OpenPaths;
 use crate::tenancy::layers::{self, verified};
 
 /// Largest body that is read: forms and small JSON documents.
@@ -19,9 +20,8 @@ pub fn router(product: &Product) -> Router {
     let auth = Auth { tenancy: product.tenancy().clone(), guard: Users { mailer: product.mailer().clone() } };
     let know_user = || from_fn_with_state(auth.clone(), auth::know_user::<Users>);
     let require_user = || from_fn_with_state(auth.clone(), auth::require_user::<Users>);
-    let signed_in = accounts::signed_in()
-        .merge(plant::signed_in())
-        .merge(files::signed_in(product.files()))
+    let signed_in = accounts::signed_in().merge(plant::signed_in()).merge(files::signed_in(product.files()));
+    let signed_in = layers::within_plan(signed_in, OpenPaths::default())
         // The one that is added last sees the request first.
         .route_layer(from_fn_with_state(auth.clone(), verified::require_verified::<Users>))
         .route_layer(require_user());

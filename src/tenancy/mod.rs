@@ -25,20 +25,29 @@
 //! | how connections are kept apart | [`pool`] |
 //! | where files are kept | [`storage`] |
 //! | who is signed in | [`session`], [`layers::auth`] |
+//! | how rows are found and made | [`repository`] |
+//! | what pages need not make again | [`cache`] |
+//! | how often something may happen | [`limits`] |
+//! | what is done later | [`queue`] |
+//! | how Redis is reached, and what happens without it | [`redis`] |
 //! | what is measured | [`metrics`] |
 
 pub mod cache;
 pub mod client;
+pub mod clock;
 pub mod context;
 pub mod host;
 pub mod layers;
+pub mod limits;
 pub mod metrics;
 pub mod pool;
+pub mod queue;
 pub mod redis;
 mod refusal;
+pub mod repository;
 pub mod routing;
-pub mod storage;
 pub mod session;
+pub mod storage;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -46,18 +55,22 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use prometheus_client::registry::Registry;
 
 pub use self::context::TenantContext;
 pub use self::refusal::Refusal;
 
+use self::cache::Cache;
+use self::clock::Clock;
 use self::host::HostResolver;
 use self::layers::identify::CentralHosts;
+use self::limits::Limits;
 use self::metrics::TenantMetrics;
 use self::pool::{PoolSettings, TenantPools};
 use self::redis::{Redis, RedisSettings};
 use self::routing::RoutingTable;
-use self::storage::{Storage, StorageSettings, StorageSettingsError};
 use self::session::{Ending, Holder, SessionError, SessionId, SessionSettings, Sessions};
+use self::storage::{Storage, StorageSettings, StorageSettingsError};
 use crate::api::tenant::TenantState;
 use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Change};
@@ -86,6 +99,8 @@ pub struct TenancySettings {
     /// Paths whose requests write nothing of the tenant's, as signing in and out: served while the tenant is read-only,
     /// whatever their method.
     pub always_served: &'static [&'static str],
+    /// What time it is.
+    pub clock: Clock,
 }
 
 impl TenancySettings {
@@ -102,6 +117,7 @@ impl TenancySettings {
             storage: None,
             sessions: SessionSettings::default(),
             always_served: &[],
+            clock: Clock::system(),
         }
     }
 }
@@ -131,11 +147,14 @@ struct Inner {
     pools: TenantPools,
     metrics: TenantMetrics,
     redis: Option<Redis>,
+    cache: Cache,
+    limits: Limits,
     signing: Option<SigningKeys>,
     storage: Option<Storage>,
     sessions: Sessions,
     ending: Ending,
     always_served: &'static [&'static str],
+    clock: Clock,
 }
 
 impl Tenancy {
@@ -153,12 +172,15 @@ impl Tenancy {
             routing: RoutingTable::default(),
             pools: TenantPools::new(settings.pool),
             metrics: TenantMetrics::new(settings.metrics_max_tenants),
+            cache: Cache::new(redis.clone()),
+            limits: Limits::new(redis.clone()),
             redis,
             signing: settings.signing.clone(),
             storage: settings.storage.as_ref().map(Storage::new).transpose()?,
             ending: Ending::new(sessions.clone()),
             sessions,
             always_served: settings.always_served,
+            clock: settings.clock.clone(),
         })))
     }
 
@@ -185,6 +207,29 @@ impl Tenancy {
     /// Redis, where there is one.
     pub fn redis(&self) -> Option<&Redis> {
         self.0.redis.as_ref()
+    }
+
+    /// All tenants' caches.
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// All tenants' counters.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Makes all figures of the request side part of what `/metrics` answers.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics().register(registry);
+        if let Some(redis) = self.redis() {
+            redis.register(registry);
+        }
     }
 
     /// What links are signed with, where it is known.

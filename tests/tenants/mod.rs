@@ -228,19 +228,6 @@ pub struct App {
 
 impl App {
     pub async fn serving(tenants: &[RoutingEntry], pool: PoolSettings) -> Self {
-<<<<<<< HEAD
-        let settings = TenancySettings { pool, ..TenancySettings::new("maintenance-os.com") };
-        Self::with(tenants, &settings, app::Product::new).await
-    }
-
-    /// The same with other settings and another product.
-    pub async fn with(
-        tenants: &[RoutingEntry],
-        settings: &TenancySettings,
-        product: impl FnOnce(&Tenancy) -> app::Product,
-    ) -> Self {
-        let tenancy = Tenancy::new(settings).unwrap();
-=======
         Self::with(tenants, TenancySettings { pool, ..settings() }, |product| product).await
     }
 
@@ -251,18 +238,13 @@ impl App {
         change: impl FnOnce(app::Product) -> app::Product,
     ) -> Self {
         let tenancy = Tenancy::new(&settings).unwrap();
->>>>>>> eaa37b8e54a6728d79327b4ed46b4dec788a5db3
         let (changes, received) = unbounded();
         let follower = tenancy.clone();
         tokio::spawn(async move {
             follower.follow(received, 1, Acknowledgements::new()).await;
         });
-<<<<<<< HEAD
-        let mut app = Self { router: app::router(&product(&tenancy)), tenancy, changes, generation: 0 };
-=======
         let router = app::router(&change(app::Product::new(&tenancy)));
         let mut app = Self { router, tenancy, clients: Mutex::default(), changes, generation: 0 };
->>>>>>> eaa37b8e54a6728d79327b4ed46b4dec788a5db3
         app.route(tenants);
         for tenant in tenants {
             eventually("the tenant is routed", async || app.tenancy.routing().find(&tenant.primary_host).is_some())

@@ -99,7 +99,8 @@ impl Attempt {
     pub async fn begin(&self, redis: &Redis) -> Result<Allowed, RedisError> {
         let known = self.is_known_device(redis).await?;
         let mut longest = None;
-        for (key, limit) in self.counts(known) {
+        for (name, limit) in self.counts(known) {
+            let key = self.key(redis, &name);
             let mut count = redis::cmd("EVAL");
             count.arg(COUNT).arg(1).arg(key).arg(WINDOW.as_secs());
             let (count, left): (u64, i64) = redis.query(Purpose::Default, &count).await?;
@@ -117,8 +118,9 @@ impl Attempt {
     pub async fn succeeded(&self, redis: &Redis) -> Result<(), RedisError> {
         let known = self.is_known_device(redis).await?;
         let [here, others @ ..] = &self.counts(known)[..] else { return Ok(()) };
-        redis.query::<()>(Purpose::Default, redis::cmd("DEL").arg(&here.0)).await?;
-        for (key, _) in others {
+        redis.query::<()>(Purpose::Default, redis::cmd("DEL").arg(self.key(redis, &here.0))).await?;
+        for (name, _) in others {
+            let key = self.key(redis, name);
             redis.query::<()>(Purpose::Default, redis::cmd("EVAL").arg(GIVE_BACK).arg(1).arg(key)).await?;
         }
         Ok(())
@@ -130,20 +132,27 @@ impl Attempt {
     /// Redis is away.
     pub async fn remember_device(&self, redis: &Redis, device: &str) -> Result<(), RedisError> {
         let mut set = redis::cmd("SET");
-        set.arg(self.device_key(&hashed(self.tenant, device))).arg(&self.account).arg("EX").arg(DEVICE_AGE.as_secs());
+        set.arg(self.device_key(redis, &hashed(self.tenant, device)))
+            .arg(&self.account)
+            .arg("EX")
+            .arg(DEVICE_AGE.as_secs());
         redis.query(Purpose::Sessions, &set).await
     }
 
     async fn is_known_device(&self, redis: &Redis) -> Result<bool, RedisError> {
         let Some(device) = &self.device else { return Ok(false) };
         let account: Option<String> =
-            redis.query(Purpose::Sessions, redis::cmd("GET").arg(self.device_key(device))).await?;
+            redis.query(Purpose::Sessions, redis::cmd("GET").arg(self.device_key(redis, device))).await?;
         Ok(account.as_ref() == Some(&self.account))
     }
 
-    /// Keys and limits, the narrowest first.
+    fn key(&self, redis: &Redis, name: &str) -> String {
+        redis.key(Purpose::Default, self.tenant, name)
+    }
+
+    /// Names and limits, the narrowest first.
     fn counts(&self, known_device: bool) -> Vec<(String, u64)> {
-        let key = |what: &str| format!("tenant:{}:attempts:{}:{what}", self.tenant, self.kind.name());
+        let key = |what: &str| format!("attempts:{}:{what}", self.kind.name());
         let (account, place) = (&self.account, &self.place);
         match self.device.as_ref().filter(|_| known_device) {
             // Counted by the browser instead of the place: guesses made from the same place are not its fault.
@@ -156,8 +165,8 @@ impl Attempt {
         }
     }
 
-    fn device_key(&self, device: &str) -> String {
-        format!("tenant:{}:device:{device}", self.tenant)
+    fn device_key(&self, redis: &Redis, device: &str) -> String {
+        redis.key(Purpose::Sessions, self.tenant, &format!("device:{device}"))
     }
 }
 

@@ -118,6 +118,9 @@ end
 if redis.call('TTL', KEYS[1]) <= tonumber(ARGV[2]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return record:sub(#epoch + 2)";
 
+/// What Redis calls the epoch, below its tenant.
+const EPOCH: &str = "sessions";
+
 impl Sessions {
     pub(super) fn new(redis: Option<Redis>, settings: SessionSettings) -> Self {
         Self { redis, settings }
@@ -138,7 +141,7 @@ impl Sessions {
         let record = serde_json::to_string(&record).expect("a record is plain data");
         let idle = self.settings.idle.as_secs().max(1);
         let mut begin = redis::cmd("EVAL");
-        begin.arg(BEGIN).arg(2).arg(id.key()).arg(epoch_key(tenant));
+        begin.arg(BEGIN).arg(2).arg(self.key(tenant, &id.name())?).arg(self.key(tenant, EPOCH)?);
         begin.arg(Uuid::new_v4().simple().to_string()).arg(record);
         begin.arg(idle).arg(self.settings.lifetime.as_secs().saturating_add(idle));
         self.ask::<()>("beginning a session", &begin).await?;
@@ -152,7 +155,13 @@ impl Sessions {
     pub async fn find(&self, id: &SessionId) -> Result<Option<Holder>, SessionError> {
         let idle = self.settings.idle.as_secs().max(1);
         let mut look = redis::cmd("EVAL");
-        look.arg(LOOK).arg(2).arg(id.key()).arg(epoch_key(id.tenant())).arg(idle).arg(idle - idle.div_ceil(10));
+        let tenant = id.tenant();
+        look.arg(LOOK)
+            .arg(2)
+            .arg(self.key(tenant, &id.name())?)
+            .arg(self.key(tenant, EPOCH)?)
+            .arg(idle)
+            .arg(idle - idle.div_ceil(10));
         let record: Option<String> = self.ask("looking for a session", &look).await?;
         let record = record.and_then(|record| serde_json::from_str::<Record>(&record).ok());
         let Some(record) = record else { return Ok(None) };
@@ -169,7 +178,7 @@ impl Sessions {
     /// # Errors
     /// Redis is away, and the session goes on.
     pub async fn end(&self, id: &SessionId) -> Result<(), SessionError> {
-        self.ask("ending a session", redis::cmd("DEL").arg(id.key())).await
+        self.ask("ending a session", redis::cmd("DEL").arg(self.key(id.tenant(), &id.name())?)).await
     }
 
     /// Ends all sessions of a tenant.
@@ -177,7 +186,12 @@ impl Sessions {
     /// # Errors
     /// Redis is away, and they go on.
     pub async fn end_all(&self, tenant: Uuid) -> Result<(), SessionError> {
-        self.ask("ending a tenant's sessions", redis::cmd("DEL").arg(epoch_key(tenant))).await
+        self.ask("ending a tenant's sessions", redis::cmd("DEL").arg(self.key(tenant, EPOCH)?)).await
+    }
+
+    fn key(&self, tenant: Uuid, name: &str) -> Result<String, SessionError> {
+        let redis = self.redis.as_ref().ok_or(SessionError::NotConfigured)?;
+        Ok(redis.key(Purpose::Sessions, tenant, name))
     }
 
     async fn ask<T: redis::FromRedisValue>(
@@ -188,13 +202,4 @@ impl Sessions {
         let redis = self.redis.as_ref().ok_or(SessionError::NotConfigured)?;
         redis.query(Purpose::Sessions, command).await.map_err(|source| SessionError::Away { doing, source })
     }
-}
-
-/// All that Redis keeps of a tenant's sessions lies under keys of this form.
-fn key(tenant: Uuid, name: &str) -> String {
-    format!("tenant:{tenant}:{name}")
-}
-
-fn epoch_key(tenant: Uuid) -> String {
-    key(tenant, "sessions")
 }
