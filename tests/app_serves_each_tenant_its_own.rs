@@ -68,6 +68,30 @@ async fn what_a_form_got_wrong_is_said_on_the_same_page_and_nothing_is_stored() 
     .await;
 }
 
+#[tokio::test]
+async fn a_document_that_makes_no_sense_is_refused_and_nothing_is_stored() {
+    with_tenants(1, async |_, tenants| {
+        let app = App::serving(&tenants, pool()).await;
+        let client = app.client(&tenants[0], "admin").await;
+        let json = "application/json";
+        let rows = [
+            (415, "text/plain", "{}"),
+            (400, json, "{\"name\":"),
+            // What does not fit the document is invalid as well: one status for both keeps it simple.
+            (400, json, "{\"nmae\":\"Pump\"}"),
+            (400, json, "{\"name\":\"a\\u0000\"}"),
+        ];
+        for (status, kind, body) in rows {
+            let request = client.request(http::Method::POST, "/api/assets").header("content-type", kind);
+            let refused = answer(&app.router, request.body(Body::from(body)).unwrap()).await;
+            assert_eq!(refused.status.as_u16(), status, "{kind} {body}: {}", refused.body);
+            assert_eq!(refused.headers["content-type"], "application/problem+json");
+        }
+        assert_eq!(app.assets(&tenants[0]).await, 0);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_plans_limit_holds_even_for_requests_at_the_same_time() {
     with_tenants(1, async |server, mut tenants| {

@@ -202,7 +202,8 @@ mod tests {
         for name in ["Jo \" <x@y.example>, z", "Müller & Söhne GmbH", "a,b;c", &"ü".repeat(255)] {
             let text = formatted(&letter(name, name));
             assert!(text.contains("<jo@acme.example>"), "{text}");
-            assert!(!text.contains("<x@y.example>,"), "{text}");
+            let to = text.lines().filter(|line| line.starts_with("To:") && line.contains("x@y.example"));
+            assert_eq!(to.count(), 0, "{text}");
         }
     }
 
@@ -213,8 +214,9 @@ mod tests {
         assert!(matches!(compose(&letter, "a@b.example".parse().unwrap()), Err(MailError::Recipient(_))));
     }
 
-    #[test]
-    fn settings_that_contradict_each_other_are_refused() {
+    // The connections' upkeep is a task.
+    #[tokio::test]
+    async fn settings_that_contradict_each_other_are_refused() {
         let settings = |smtp: Option<&str>, directory: Option<&str>, from: Option<&str>| MailSettings {
             smtp_url: smtp.map(Into::into),
             directory: directory.map(Into::into),

@@ -24,9 +24,9 @@ pub async fn begin(
 ) -> Result<Response, Problem> {
     let tenancy = product.tenancy();
     let holder = Holder { user: user.to_string(), generation };
-    let session = tenancy.begin_session(tenant, holder).await.map_err(unavailable)?;
+    let session = tenancy.begin_session(tenant, holder).await.map_err(|error| unavailable(&error))?;
     if let Some(CurrentSession(before)) = before {
-        tenancy.sessions().end(before).await.map_err(unavailable)?;
+        tenancy.sessions().end(before).await.map_err(|error| unavailable(&error))?;
     }
     let settings = tenancy.sessions().settings();
     let mut response = Redirect::to(destination(next)).into_response();
@@ -36,8 +36,8 @@ pub async fn begin(
 }
 
 /// Notes why, and says what visitors may know of it.
-pub fn unavailable(error: SessionError) -> Problem {
-    tracing::warn!(target: "tenant", error = &error as &dyn std::error::Error, "nobody can sign in");
+pub fn unavailable(error: &SessionError) -> Problem {
+    tracing::warn!(target: "tenant", error = error as &dyn std::error::Error, "nobody can sign in");
     Problem::SignInUnavailable
 }
 

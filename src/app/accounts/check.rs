@@ -121,7 +121,7 @@ mod tests {
     fn a_name_is_counted_as_people_count_and_has_no_control_characters() {
         assert_eq!(name(" Jo ").unwrap(), "Jo");
         assert!(name(&"ü".repeat(255)).is_ok());
-        for bad in ["", "  ", &"ü".repeat(256), "Jo\nBcc: x", "Jo\u{0}", "Jo\u{85}", "\u{7f}"] {
+        for bad in ["", "  ", &"ü".repeat(256), "Jo\nBcc: x", "Jo\u{0}", "Jo\u{85}Lee", "\u{7f}"] {
             assert_eq!(name(bad).unwrap_err().field, "name", "{bad:?}");
         }
     }

@@ -214,13 +214,11 @@ pub async fn change_email(
     if let Current::Refused(status, error, seconds) = current(&product, &tenant, &user, client, typed).await? {
         return refused(seconds, answer(status, shell, user, &email, error));
     }
-    match send_verification(&product, &tenant, &user, &email).await? {
-        Ok(()) => Ok(Redirect::to("/profile?done=sent").into_response()),
-        Err(_) => {
-            let error = FormError::at("email", "No mail could be sent there right now. Try again later.");
-            answer(StatusCode::SERVICE_UNAVAILABLE, shell, user, &email, error)
-        }
+    if send_verification(&product, &tenant, &user, &email).await?.is_err() {
+        let error = FormError::at("email", "No mail could be sent there right now. Try again later.");
+        return answer(StatusCode::SERVICE_UNAVAILABLE, shell, user, &email, error);
     }
+    Ok(Redirect::to("/profile?done=sent").into_response())
 }
 
 /// Mails a link that confirms `email` as the user's address.
@@ -268,9 +266,10 @@ pub async fn send_again(
         return Ok(later(seconds, page(StatusCode::TOO_MANY_REQUESTS, &shown)?));
     }
     let email = user.email.clone();
-    let (status, said) = match send_verification(&product, &tenant, &user, &email).await? {
-        Ok(()) => (StatusCode::OK, "The mail is on its way."),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "No mail could be sent right now. Try again later."),
+    let (status, said) = if send_verification(&product, &tenant, &user, &email).await?.is_ok() {
+        (StatusCode::OK, "The mail is on its way.")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "No mail could be sent right now. Try again later.")
     };
     page(status, &UnverifiedPage { shell, user, said: Some(said), failed: status != StatusCode::OK })
 }

@@ -22,7 +22,7 @@ use crate::app::product::Product;
 use crate::app::shell::Shell;
 use crate::tenancy::TenantContext;
 use crate::tenancy::redis::Redis;
-use crate::tenancy::session::cookie;
+use crate::tenancy::session::{SessionError, cookie};
 
 /// The cookie of a browser that somebody has signed in with.
 const DEVICE: &str = "mo_device";
@@ -105,7 +105,7 @@ pub async fn sign_out(
     let Some(session) = before else { return Ok(response) };
     CheckedForm::<links::Nothing>::from_request(request, &product).await?;
     let sessions = product.tenancy().sessions();
-    sessions.end(&session.0).await.map_err(unavailable)?;
+    sessions.end(&session.0).await.map_err(|error| unavailable(&error))?;
     response.headers_mut().append(SET_COOKIE, cookie::clear(cookie::SESSION, sessions.settings().secure));
     Ok(response)
 }
@@ -160,5 +160,5 @@ pub fn later(seconds: u64, mut response: Response) -> Response {
 
 /// Notes why, and says what visitors may know of it.
 pub fn away(error: redis::RedisError) -> Problem {
-    unavailable(crate::tenancy::session::SessionError::Away { doing: "counting attempts", source: error })
+    unavailable(&SessionError::Away { doing: "counting attempts", source: error })
 }

@@ -108,29 +108,36 @@ pub async fn find(db: &mut PgConnection, id: i64) -> Result<Option<Found>, sqlx:
     .transpose()
 }
 
+/// A [`Listed`] as the database has it.
+struct Row {
+    id: i64,
+    name: String,
+    email: String,
+    role: String,
+    disabled: bool,
+    invited: bool,
+    verified: bool,
+    last_sign_in_at: Option<jiff_sqlx::Timestamp>,
+}
+
+impl Row {
+    fn listed(self) -> Result<Listed, sqlx::Error> {
+        let Self { id, name, email, disabled, invited, verified, .. } = self;
+        let last_sign_in_at = self.last_sign_in_at.map(jiff_sqlx::Timestamp::to_jiff);
+        Ok(Listed { id, name, email, role: role(&self.role)?, disabled, invited, verified, last_sign_in_at })
+    }
+}
+
 /// Any user, by id.
 pub async fn get(db: &mut PgConnection, id: i64) -> Result<Option<Listed>, sqlx::Error> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Row,
         r#"SELECT id, name, email, role, disabled_at IS NOT NULL AS "disabled!", password_hash IS NULL AS "invited!",
                   email_verified_at IS NOT NULL AS "verified!", last_sign_in_at AS "last_sign_in_at: jiff_sqlx::Timestamp"
            FROM users WHERE id = $1"#,
         id
-    )
-    .fetch_optional(db)
-    .await?;
-    row.map(|row| {
-        Ok(Listed {
-            id: row.id,
-            name: row.name,
-            email: row.email,
-            role: role(&row.role)?,
-            disabled: row.disabled,
-            invited: row.invited,
-            verified: row.verified,
-            last_sign_in_at: row.last_sign_in_at.map(jiff_sqlx::Timestamp::to_jiff),
-        })
-    })
-    .transpose()
+    );
+    row.fetch_optional(db).await?.map(Row::listed).transpose()
 }
 
 /// Longest list of users on one page.
@@ -138,27 +145,14 @@ const MOST: i64 = 1000;
 
 /// All users by name, those who may work first.
 pub async fn list(db: &mut PgConnection) -> Result<Vec<Listed>, sqlx::Error> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"SELECT id, name, email, role, disabled_at IS NOT NULL AS "disabled!", password_hash IS NULL AS "invited!",
                   email_verified_at IS NOT NULL AS "verified!", last_sign_in_at AS "last_sign_in_at: jiff_sqlx::Timestamp"
            FROM users ORDER BY disabled_at IS NOT NULL, lower(name), id LIMIT $1"#,
         MOST
-    )
-    .fetch_all(db)
-    .await?;
-    let listed = rows.into_iter().map(|row| {
-        Ok(Listed {
-            id: row.id,
-            name: row.name,
-            email: row.email,
-            role: role(&row.role)?,
-            disabled: row.disabled,
-            invited: row.invited,
-            verified: row.verified,
-            last_sign_in_at: row.last_sign_in_at.map(jiff_sqlx::Timestamp::to_jiff),
-        })
-    });
-    listed.collect()
+    );
+    rows.fetch_all(db).await?.into_iter().map(Row::listed).collect()
 }
 
 /// What there is to know of an address, for signing in and for mails.
