@@ -792,8 +792,7 @@ async fn while_redis_is_away_nobody_is_signed_out_and_it_comes_back_by_itself() 
     with_tenants(1, async |_, tenants| {
         let line = Line::to_redis().await;
         let mut redis = tenants::redis();
-        redis.host = "127.0.0.1".into();
-        redis.port = line.port;
+        redis.nodes = vec![("127.0.0.1".into(), line.port)];
         let settings = TenancySettings { pool: PoolSettings::new(8), redis: Some(redis), ..settings() };
         let app = App::with(&tenants, settings, |product| product).await;
         let acme = &tenants[0];
@@ -840,7 +839,7 @@ impl Line {
                     continue;
                 }
                 let changed = changed.clone();
-                let address = (redis.host.clone(), redis.port);
+                let address = redis.nodes[0].clone();
                 tokio::spawn(async move {
                     let mut server = TcpStream::connect(address).await.unwrap();
                     tokio::select! {
