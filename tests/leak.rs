@@ -36,9 +36,9 @@ const SLICES: usize = 10;
 /// Requests at the same time.
 const CROWD: usize = 48;
 /// Fewer connections than tenants, so that they are closed and opened all the time, and reused too.
-const CONNECTIONS: usize = 60;
-/// A request takes this many steps at most; one that is cut off is cut off after fewer.
-const STEPS: usize = 24;
+const CONNECTIONS: usize = 150;
+/// Between two changes of routing. Each closes the connections of a tenant or two.
+const CHURN: Duration = Duration::from_millis(250);
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -153,9 +153,9 @@ impl Fleet {
             match what {
                 0 => drop(tenants.remove(some)),
                 1 => {
-                    let access = &mut tenants[some].database;
-                    access.username = format!("tenant_{}_b", tenants[some].uuid);
-                    tenants[some].database.password += "-b";
+                    let tenant = &mut tenants[some];
+                    tenant.database.username = format!("tenant_{}_b", tenant.uuid);
+                    tenant.database.password += "-b";
                 }
                 2 => tenants[some].hosts.push(moving_host(slice)),
                 _ => {}
@@ -198,13 +198,14 @@ struct Counts {
 async fn one(fleet: &Fleet, counts: &Counts) {
     let (tenant, path, moving, steps) = {
         let mut chance = rand::rng();
-        let path = match chance.random_range(0..100) {
-            0..66 => "/cached",
-            66..88 => "/read",
-            88..98 => "/write",
-            _ => "/flush",
+        // Requests of each kind take about that many steps; one that is cut off is cut off after fewer.
+        let (path, most) = match chance.random_range(0..1000) {
+            0..880 => ("/cached", 3),
+            880..970 => ("/read", 12),
+            970..996 => ("/write", 20),
+            _ => ("/flush", 2),
         };
-        let steps = if chance.random_ratio(1, 10) { chance.random_range(1..STEPS) } else { usize::MAX };
+        let steps = if chance.random_ratio(1, 10) { chance.random_range(1..most) } else { usize::MAX };
         (chance.random_range(0..fleet.tenants.len()), path, chance.random_ratio(1, 20), steps)
     };
     let slice = tenant % SLICES;
@@ -249,7 +250,7 @@ async fn no_answer_of_many_ever_carries_another_tenants_marker() {
             let (fleet, done) = (fleet.clone(), done.clone());
             tokio::spawn(async move {
                 let mut changes = 0;
-                let mut tick = tokio::time::interval(Duration::from_millis(50));
+                let mut tick = tokio::time::interval(CHURN);
                 while !done.load(Ordering::Relaxed) {
                     tick.tick().await;
                     fleet.churn();

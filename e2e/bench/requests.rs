@@ -272,7 +272,8 @@ async fn sql(server: &PgConnectOptions, database: &str, statements: String) -> O
 async fn create(server: &PgConnectOptions, name: &str) -> Outcome<()> {
     sql(server, "postgres", format!("CREATE DATABASE \"{name}\" TEMPLATE template0")).await?;
     let rows = "INSERT INTO assets (name) SELECT 'Asset ' || number FROM generate_series(1, 50) AS number";
-    sql(server, name, format!("CREATE TABLE assets (id bigserial PRIMARY KEY, name text); {rows}; ANALYZE assets")).await
+    sql(server, name, format!("CREATE TABLE assets (id bigserial PRIMARY KEY, name text); {rows}; ANALYZE assets"))
+        .await
 }
 
 async fn drop_database(server: &PgConnectOptions, name: &str) -> Outcome<()> {
@@ -288,7 +289,8 @@ async fn measure(server: &PgConnectOptions, entries: &[RoutingEntry]) -> Outcome
     let many = layers::tenant(Router::new().route("/", get(of_tenant)), &tenancy);
     let options = server.clone().database(&entries[0].database.name).ssl_mode(sqlx::postgres::PgSslMode::Disable);
     // As many as it can use; more would only be idle.
-    let pool = PgPoolOptions::new().max_connections(CROWD as u32).test_before_acquire(true).connect_with(options).await?;
+    let pool =
+        PgPoolOptions::new().max_connections(CROWD as u32).test_before_acquire(true).connect_with(options).await?;
     let one = Router::new().route("/", get(of_one)).with_state(pool.clone());
 
     let weights = WeightedIndex::new((1..=entries.len()).map(|rank| 1.0 / rank as f64))?;
@@ -306,7 +308,8 @@ async fn measure(server: &PgConnectOptions, entries: &[RoutingEntry]) -> Outcome
     tenancy.pools().close_all_idle();
     let rate = |rounds: &[Round]| median(rounds.iter().map(|round| round.rate).collect());
     let p99 = |rounds: &[Round]| median(rounds.iter().map(|round| round.p99).collect());
-    let what = format!("endpoint with one query, {TENANTS} tenants, zipf; raw: the same app hard-wired to one database");
+    let what =
+        format!("endpoint with one query, {TENANTS} tenants, zipf; raw: the same app hard-wired to one database");
     let (our, bare) = (rate(&ours), rate(&raw));
     row(&what, &format!("{our:.0}/s"), &format!("{bare:.0}/s"), &format!("{:.2}", our / bare), "≥ 0.9");
     let (our, bare) = (p99(&ours), p99(&raw));
@@ -350,5 +353,9 @@ async fn request(router: &Router, host: &str) -> Outcome<()> {
     let response = router.clone().oneshot(request).await?;
     let status = response.status();
     let body = axum::body::to_bytes(response.into_body(), 1 << 16).await?;
-    if status == StatusCode::OK { Ok(()) } else { Err(format!("{host}: {status} {}", String::from_utf8_lossy(&body)).into()) }
+    if status == StatusCode::OK {
+        Ok(())
+    } else {
+        Err(format!("{host}: {status} {}", String::from_utf8_lossy(&body)).into())
+    }
 }

@@ -69,6 +69,7 @@ pub fn cluster() -> RedisSettings {
 pub async fn raw(settings: &RedisSettings, database: i64) -> Box<dyn ConnectionLike + Send> {
     let password = settings.password.as_ref().unwrap().expose_secret();
     let url = |(host, port): &(String, u16)| format!("redis://:{password}@{host}:{port}/{database}");
+    let url_of_sentinel = |(host, port): &(String, u16)| format!("redis://:{password}@{host}:{port}");
     match &settings.mode {
         RedisMode::Cluster => {
             let client = redis::cluster::ClusterClient::new(settings.nodes.iter().map(url)).unwrap();
@@ -79,7 +80,7 @@ pub async fn raw(settings: &RedisSettings, database: i64) -> Box<dyn ConnectionL
             Box::new(client.get_multiplexed_async_connection().await.unwrap())
         }
         RedisMode::Sentinel { master } => {
-            let client = redis::Client::open(url(&settings.nodes[0]).as_str()).unwrap();
+            let client = redis::Client::open(url_of_sentinel(&settings.nodes[0])).unwrap();
             let mut sentinel = client.get_multiplexed_async_connection().await.unwrap();
             let (host, port): (String, u16) = redis::cmd("SENTINEL")
                 .arg("GET-MASTER-ADDR-BY-NAME")

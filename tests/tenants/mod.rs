@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use futures::{FutureExt, StreamExt, stream};
 use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::{FutureExt, StreamExt, stream};
 use http::{HeaderMap, Method, Request, StatusCode};
 use maintenance_os::api::plan::PlanLimits;
 use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, RoutingSlice, Subscription};
@@ -41,20 +41,9 @@ pub fn variable(name: &str) -> String {
 
 /// The Redis of the tests; each test's tenants have uuids of their own, so they share it.
 pub fn redis() -> RedisSettings {
-    let variable = |name: &str| {
-        std::env::var(name).unwrap_or_else(|_| {
-            panic!(
-                "{name} is not set. These tests need Redis 7: run `e2e/cluster/redis-local.sh start`, then \
-                 `source ~/.cache/maintenance-os/redis-local/env`"
-            )
-        })
-    };
-    RedisSettings {
-        host: variable("MOS_TEST_REDIS_HOST"),
-        port: variable("MOS_TEST_REDIS_PORT").parse().expect("MOS_TEST_REDIS_PORT is a port"),
-        password: std::env::var("MOS_TEST_REDIS_PASSWORD").ok(),
-        databases: [0, 1, 2],
-    }
+    let port = variable("MOS_TEST_REDIS_PORT").parse().expect("MOS_TEST_REDIS_PORT is a port");
+    let password = std::env::var("MOS_TEST_REDIS_PASSWORD").ok().map(Into::into);
+    RedisSettings { password, ..RedisSettings::new(&variable("MOS_TEST_REDIS_HOST"), port) }
 }
 
 /// The server and its administrator.
