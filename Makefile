@@ -7,7 +7,7 @@ MOS_CACHE ?= $(HOME)/.cache/maintenance-os
 export MOS_CACHE
 export CARGO_TARGET_DIR ?= $(MOS_CACHE)/target
 
-.PHONY: help demo demo-down cluster test test-code test-cluster lint generate sqlx bench
+.PHONY: help demo demo-down cluster test test-code test-cluster soak lint generate sqlx bench bench-requests
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,11 +29,17 @@ test-code: ## Unit tests, and integration tests against PostgreSQL and PgBouncer
 test-cluster: ## Brings the demo up and tests the promises of the README in it
 	@e2e/test.sh cluster
 
+soak: ## A million requests on 200 tenants: no answer ever carries another tenant's marker
+	@MOS_LEAK_REQUESTS=1000000 e2e/test.sh code --test leak
+
 lint: ## Format, clippy, scripts, chart
 	@e2e/test.sh lint
 
 bench: ## The figures of docs/benchmarks.md, on the demo's cluster with a release build (about 15 min)
 	@e2e/bench/bench.sh
+
+bench-requests: ## The request side's figures alone: host look-up, and many tenants against one (about 5 min, no cluster)
+	@e2e/bench/bench.sh requests
 
 generate: ## Writes what is generated: the custom resource definitions, here and in the chart
 	cargo run --quiet --locked --bin maintenance-os -- crds crds

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use clap::builder::{StringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
@@ -18,7 +19,7 @@ pub struct RedisArguments {
     #[arg(id = "redis_port", long = "redis-port", env = "REDIS_PORT", default_value_t = 6379)]
     port: u16,
     /// Password of Redis.
-    #[arg(id = "redis_password", long = "redis-password", env = "REDIS_PASSWORD", hide_env_values = true, value_parser = secret)]
+    #[arg(id = "redis_password", long = "redis-password", env = "REDIS_PASSWORD", hide_env_values = true, value_parser = StringValueParser::new().map(SecretString::from))]
     password: Option<SecretString>,
     /// Database of queues and limits. A cluster has no databases.
     #[arg(id = "redis_db", long = "redis-db", env = "REDIS_DB", default_value_t = 0)]
@@ -39,7 +40,7 @@ pub struct RedisArguments {
     #[arg(id = "redis_master", long = "redis-master-name", env = "REDIS_MASTER_NAME", default_value = "mymaster")]
     master: String,
     /// Password of the Sentinels.
-    #[arg(id = "redis_sentinel_password", long = "redis-sentinel-password", env = "REDIS_SENTINEL_PASSWORD", hide_env_values = true, value_parser = secret)]
+    #[arg(id = "redis_sentinel_password", long = "redis-sentinel-password", env = "REDIS_SENTINEL_PASSWORD", hide_env_values = true, value_parser = StringValueParser::new().map(SecretString::from))]
     sentinel_password: Option<SecretString>,
     /// Encrypts connections (rediss).
     #[arg(id = "redis_tls", long = "redis-tls", env = "REDIS_TLS", default_value_t = false, action = clap::ArgAction::Set)]
@@ -85,10 +86,6 @@ impl RedisArguments {
             databases: [self.database, self.cache_database, self.session_database],
         }))
     }
-}
-
-fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
-    Ok(text.into())
 }
 
 fn node(text: &str) -> Result<(String, u16), String> {

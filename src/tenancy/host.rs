@@ -245,6 +245,14 @@ mod tests {
         let acme = [("host", "acme.example")];
         assert_eq!(host("http://other.example/", &acme, "203.0.113.9"), Err(HostError::TargetDiffers));
         assert_eq!(host("http://ACME.example:80/", &acme, "203.0.113.9").as_deref(), Ok("acme.example"));
+        assert_eq!(
+            host("http://acme.example:81/", &acme, "203.0.113.9").as_deref(),
+            Ok("acme.example"),
+            "a port is no host"
+        );
+        assert_eq!(host("http://user@acme.example/", &acme, "203.0.113.9"), Err(HostError::Malformed));
+        let forwarded = [("host", "acme.example"), ("x-forwarded-host", "other.example")];
+        assert_eq!(host("http://third.example/", &forwarded, "10.1.2.3"), Err(HostError::TargetDiffers));
         assert_eq!(host("/", &[], "203.0.113.9"), Err(HostError::Missing));
         assert_eq!(host("http://acme.example/", &[], "203.0.113.9"), Err(HostError::Missing));
     }

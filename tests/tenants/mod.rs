@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use futures::FutureExt;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::{FutureExt, StreamExt, stream};
 use http::{HeaderMap, Method, Request, StatusCode};
 use maintenance_os::api::plan::PlanLimits;
 use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, RoutingSlice, Subscription};
@@ -30,30 +30,20 @@ use uuid::Uuid;
 /// Longest wait for anything.
 pub const DEADLINE: Duration = Duration::from_secs(40);
 
-fn variable(name: &str) -> String {
+pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!(
-            "{name} is not set. These tests need PostgreSQL 17: run `e2e/cluster/postgres-local.sh start`, then \
-             `source ~/.cache/maintenance-os/postgres-local/env`"
+            "{name} is not set. These tests need PostgreSQL 17 and Redis: run `e2e/cluster/postgres-local.sh start` \
+             (`redis-local.sh`), then `source ~/.cache/maintenance-os/postgres-local/env` (`redis-local/env`)"
         )
     })
 }
 
 /// The Redis of the tests; each test's tenants have uuids of their own, so they share it.
 pub fn redis() -> RedisSettings {
-    let variable = |name: &str| {
-        std::env::var(name).unwrap_or_else(|_| {
-            panic!(
-                "{name} is not set. These tests need Redis 7: run `e2e/cluster/redis-local.sh start`, then \
-                 `source ~/.cache/maintenance-os/redis-local/env`"
-            )
-        })
-    };
     let port = variable("MOS_TEST_REDIS_PORT").parse().expect("MOS_TEST_REDIS_PORT is a port");
-    RedisSettings {
-        password: std::env::var("MOS_TEST_REDIS_PASSWORD").ok().map(Into::into),
-        ..RedisSettings::new(&variable("MOS_TEST_REDIS_HOST"), port)
-    }
+    let password = std::env::var("MOS_TEST_REDIS_PASSWORD").ok().map(Into::into);
+    RedisSettings { password, ..RedisSettings::new(&variable("MOS_TEST_REDIS_HOST"), port) }
 }
 
 /// The server and its administrator.
@@ -116,6 +106,18 @@ impl Server {
         let name = format!("tenant_{uuid}");
         self.sql("postgres", GROUPS).await;
         self.sql("postgres", &format!("CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8'")).await;
+        self.logins(&name, password).await;
+        let migrations: String = app::migrations().iter().map(|migration| migration.sql).collect();
+        self.sql(&name, &format!("{SCHEMA_OWNER}{migrations}")).await;
+    }
+
+    async fn copy(&self, original: Uuid, uuid: Uuid, password: &str) {
+        let name = format!("tenant_{uuid}");
+        self.sql("postgres", &format!("CREATE DATABASE \"{name}\" TEMPLATE \"tenant_{original}\"")).await;
+        self.logins(&name, password).await;
+    }
+
+    async fn logins(&self, name: &str, password: &str) {
         let logins = format!(
             "REVOKE ALL ON DATABASE \"{name}\" FROM PUBLIC;
              CREATE ROLE \"{name}\" NOLOGIN IN ROLE maintenance_os_tenants;
@@ -125,8 +127,6 @@ impl Server {
              ALTER DATABASE \"{name}\" CONNECTION LIMIT 40;"
         );
         self.sql("postgres", &logins).await;
-        let migrations: String = app::migrations().iter().map(|migration| migration.sql).collect();
-        self.sql(&name, &format!("{SCHEMA_OWNER}{migrations}")).await;
     }
 
     async fn drop(&self, uuid: Uuid) {
@@ -167,6 +167,25 @@ pub async fn with_tenants(count: usize, test: impl AsyncFnOnce(&Server, Vec<Rout
     for uuid in uuids {
         server.drop(uuid).await;
     }
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// As [`with_tenants`], for many: their databases are copies of one, which has `schema` besides the app's.
+pub async fn with_many_tenants(count: usize, schema: &str, test: impl AsyncFnOnce(&Server, Vec<RoutingEntry>)) {
+    let server = Server::from_environment();
+    let original = Uuid::new_v4();
+    server.create(original, "unused").await;
+    let owned = format!("SET ROLE maintenance_os_schema; {schema}");
+    server.sql(&format!("tenant_{original}"), &owned).await;
+    let tenants: Vec<RoutingEntry> = (0..count).map(|_| entry(&server, Uuid::new_v4())).collect();
+    let at_a_time = 4;
+    let made = stream::iter(&tenants).map(|tenant| server.copy(original, tenant.uuid, &tenant.database.password));
+    made.buffer_unordered(at_a_time).collect::<Vec<_>>().await;
+    let uuids: Vec<Uuid> = tenants.iter().map(|tenant| tenant.uuid).chain([original]).collect();
+    let outcome = std::panic::AssertUnwindSafe(test(&server, tenants)).catch_unwind().await;
+    stream::iter(&uuids).map(|uuid| server.drop(*uuid)).buffer_unordered(at_a_time).collect::<Vec<_>>().await;
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }

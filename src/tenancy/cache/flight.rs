@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::MutexGuard as AsyncMutexGuard;
 use uuid::Uuid;
 
-use super::entry::Id;
+use super::entry::{Generation, Id};
 
 /// How a flight stands, seen by whoever holds its lock.
 pub(super) enum Turn {
@@ -22,6 +22,11 @@ pub(super) enum Turn {
     Failed,
 }
 
+/// What was in Redis when a value began to be made: the entry, and the tenant's generation. Whoever saw something else (a
+/// grave, another generation) needs another flight: that one may be making its value from data that has changed since.
+/// None: Redis is away.
+pub(super) type Basis = Option<(Option<Id>, Generation)>;
+
 /// A tenant and a key.
 type Name = (Uuid, String);
 
@@ -30,9 +35,8 @@ type Name = (Uuid, String);
 pub(super) struct Flights(Arc<Mutex<HashMap<Name, Joinable>>>);
 
 struct Joinable {
-    /// What was in Redis when it began. Whoever saw something else (a grave, say) needs another flight: this one may be
-    /// making its value from data that has changed since.
-    seen: Option<Id>,
+    /// What was in Redis when it began.
+    seen: Basis,
     /// Held by those on board.
     turn: Weak<tokio::sync::Mutex<Turn>>,
 }
@@ -46,7 +50,7 @@ pub(super) struct Flight {
 
 impl Flights {
     /// Joins the flight of that key, or begins one.
-    pub(super) fn join(&self, tenant: Uuid, key: &str, seen: Option<Id>) -> Flight {
+    pub(super) fn join(&self, tenant: Uuid, key: &str, seen: Basis) -> Flight {
         let name = (tenant, key.to_owned());
         let mut joinable = self.lock();
         let current = joinable.get(&name).filter(|flight| flight.seen == seen).and_then(|flight| flight.turn.upgrade());
@@ -111,7 +115,7 @@ mod tests {
         assert!(Arc::ptr_eq(&one.turn, &two.turn));
         drop(one);
         assert_eq!(flights.lock().len(), 1);
-        let after_a_change = flights.join(tenant, "key", Some(Id::random()));
+        let after_a_change = flights.join(tenant, "key", Some((Some(Id::random()), Generation::default())));
         assert!(!Arc::ptr_eq(&two.turn, &after_a_change.turn));
         drop(two);
         assert_eq!(flights.lock().len(), 1, "the older flight does not take the newer one's entry along");

@@ -110,7 +110,8 @@ impl TenantCache {
         if let Some(value) = seen.as_ref().and_then(|seen| parse(seen.value.as_deref()?)) {
             return Ok(value);
         }
-        let flight = self.cache.0.flights.join(self.tenant, key, seen.as_ref().and_then(|seen| seen.id));
+        let basis = seen.as_ref().map(|seen| (seen.id, seen.generation));
+        let flight = self.cache.0.flights.join(self.tenant, key, basis);
         let mut turn = flight.turn().await;
         match &*turn {
             Turn::Made(value) => match parse(value) {

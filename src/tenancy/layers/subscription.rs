@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn a_subscription_is_valid_until_exactly_the_instant_that_it_names() {
-        let rows: [(&str, Option<&str>, Option<&str>, &str, Option<Lapse>); 19] = [
+        type Row = (&'static str, Option<&'static str>, Option<&'static str>, &'static str, Option<Lapse>);
+        let rows: [Row; 19] = [
             ("none", None, None, AFTER, None),
             ("", None, None, AFTER, None),
             ("none", None, Some(END), BEFORE, None),

@@ -47,8 +47,8 @@ impl Circuits {
         self.lock()[group] = None;
     }
 
-    /// Whether no group is left alone or has been and was not tried since. A group that nobody has asked for during three
-    /// more times of [`HOLD`] counts as well again: it would look away for ever otherwise.
+    /// Whether every group answers as far as is known. A group that failed and that nobody has asked for since counts as
+    /// answering again after a while: it would look away for ever otherwise.
     pub(super) fn all_closed(&self, now: Instant) -> bool {
         self.lock().iter().flatten().all(|until| *until + 3 * HOLD < now)
     }
