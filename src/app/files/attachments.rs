@@ -196,10 +196,9 @@ pub async fn add(
         tenant.database().transaction(async |db: &mut PgConnection| insert(db, user, subject, &new).await).await
     }
     .await;
-    if added.is_err() {
-        ledger::give_back(tenant, &path).await;
-        if let Some(path) = preview_path {
-            ledger::give_back(tenant, &path).await;
+    if let Err(problem) = &added {
+        for path in [Some(path), preview_path].into_iter().flatten() {
+            ledger::give_up(tenant, &path, problem).await;
         }
     }
     added

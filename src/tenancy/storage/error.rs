@@ -41,7 +41,10 @@ impl StorageError {
     pub(super) fn from(doing: &'static str, path: &ObjectPath, source: object_store::Error) -> Self {
         let path = path.clone();
         match source {
-            object_store::Error::NotFound { .. } => Self::Missing { doing, path },
+            // A bucket that is not there has not lost its objects.
+            object_store::Error::NotFound { source, .. } if !source.to_string().contains("NoSuchBucket") => {
+                Self::Missing { doing, path }
+            }
             source => Self::Away { doing, path, source },
         }
     }

@@ -144,10 +144,14 @@ async fn find(db: &mut PgConnection, lines: &[Line]) -> Result<Assets, sqlx::Err
     let tags: Vec<String> = rows().filter_map(|row| row.value(Column::Tag)).map(str::to_owned).collect();
     let untagged = rows().filter(|row| row.id.is_none() && row.value(Column::Tag).is_none());
     let names: Vec<String> = untagged.filter_map(|row| row.value(Column::Name)).map(str::to_owned).collect();
+    // Joins, because the plan for arrays of any length would compare each asset with each element.
     let found = sqlx::query!(
         r#"SELECT id, name, tag, category, location, manufacturer, model, serial_number, status, criticality,
                   commissioned_on::text AS commissioned_on, notes
-           FROM assets WHERE id = ANY($1) OR tag = ANY($2) OR tag IS NULL AND name = ANY($3)"#,
+           FROM assets WHERE id IN (
+               SELECT unnest($1::bigint[])
+               UNION SELECT a.id FROM unnest($2::text[]) AS t (tag) JOIN assets a ON a.tag = t.tag
+               UNION SELECT a.id FROM unnest($3::text[]) AS n (name) JOIN assets a ON a.name = n.name WHERE a.tag IS NULL)"#,
         &ids,
         &tags,
         &names
