@@ -158,8 +158,8 @@ pub fn size(bytes: i64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
     let (kb, mb) = (bytes as f64 / 1e3, bytes as f64 / 1e6);
     match bytes {
-        ..1_000 => format!("{bytes} bytes"),
-        ..1_000_000 => format!("{kb:.0} kB"),
+        ..=999 => format!("{bytes} bytes"),
+        1_000..=999_999 => format!("{kb:.0} kB"),
         _ => format!("{mb:.1} MB"),
     }
 }

@@ -25,7 +25,7 @@ pub enum StorageError {
         path: ObjectPath,
         /// What the disk or the bucket said.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// No answer in time.
     #[error("{doing} object {path}: no answer in time")]
@@ -45,7 +45,7 @@ impl StorageError {
             object_store::Error::NotFound { source, .. } if !source.to_string().contains("NoSuchBucket") => {
                 Self::Missing { doing, path }
             }
-            source => Self::Away { doing, path, source },
+            source => Self::Away { doing, path, source: Box::new(source) },
         }
     }
 

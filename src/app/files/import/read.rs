@@ -122,8 +122,8 @@ fn read_all(mut source: Source, send: &mpsc::Sender<Result<Part, Problem>>) -> R
 /// The line on which a row begins, as an editor counts them. Counted back from its end: what the reader takes for a row's
 /// beginning may be an empty line before it.
 fn first_line(reader: &csv::Reader<impl Read>, record: &ByteRecord) -> u64 {
-    let within = record.as_slice().iter().filter(|byte| **byte == b'\n').count();
-    reader.position().line().saturating_sub(1 + within as u64)
+    let lines = record.as_slice().split(|byte| *byte == b'\n').count();
+    reader.position().line().saturating_sub(lines as u64)
 }
 
 fn line(header: &Header, number: u64, record: &ByteRecord, seen: &mut Seen) -> Line {
