@@ -9,7 +9,8 @@ nextest='~0.9'
 install_nextest() {
 	[ -x "$cache/tools/bin/cargo-nextest" ] && return
 	say "installing cargo-nextest (once, a few minutes)"
-	(cd / && CARGO_TARGET_DIR=$cache/tools/target cargo install cargo-nextest --version "$nextest" --locked --root "$cache/tools")
+	# Unoptimised: it waits for tests, and is built in half the time.
+	(cd / && CARGO_TARGET_DIR=$cache/tools/target cargo install cargo-nextest --debug --version "$nextest" --locked --root "$cache/tools")
 	rm -rf "$cache/tools/target"
 }
 

@@ -46,6 +46,9 @@ pub struct OperatorSettings {
     /// Hosts are `<slug>.<base domain>`.
     #[arg(long, env = "MOS_BASE_DOMAIN", default_value = "maintenance-os.com")]
     pub base_domain: String,
+    /// How hosts are reached from outside, for links: `{host}` stands for the host.
+    #[arg(long, env = "MOS_PUBLIC_URL", default_value = "https://{host}")]
+    pub public_url: String,
     /// Host of the admin portal; never a tenant's.
     #[arg(long, env = "MOS_ADMIN_HOST")]
     pub admin_host: Option<String>,
@@ -90,6 +93,9 @@ pub struct AppSettings {
     /// Address of /acks.
     #[arg(long, env = "MOS_ACK_ADDR", default_value = "0.0.0.0:8082")]
     pub ack_addr: SocketAddr,
+    /// How hosts are reached from outside, for links in mails: `{host}` stands for the host.
+    #[arg(long, env = "MOS_PUBLIC_URL", default_value = "https://{host}")]
+    pub public_url: String,
     /// Central domain.
     #[arg(long, env = "MOS_BASE_DOMAIN", default_value = "maintenance-os.com")]
     pub base_domain: String,

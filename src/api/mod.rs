@@ -10,6 +10,7 @@ pub mod routing;
 pub mod server;
 pub mod slices;
 pub mod tenant;
+pub mod welcome;
 
 pub use condition::{ConditionType, Reason};
 pub use plan::Plan;

@@ -17,8 +17,6 @@ use crate::desired::names;
 
 /// Field manager of the tenant controller.
 pub const MANAGER: &str = "maintenance-os-tenant";
-/// Type of a binding Secret, as servicebinding.io has it.
-const BINDING_TYPE: &str = "servicebinding.io/postgresql";
 
 fn api(client: &Client, tenant: &Tenant) -> Api<Tenant> {
     Api::namespaced(client.clone(), &tenant.namespace().unwrap_or_default())
@@ -84,22 +82,46 @@ pub async fn write_status(client: &Client, tenant: &Tenant, status: &TenantStatu
     }
 }
 
-/// Writes the binding Secret. `is_new`: none of ours was seen; then one that is there is taken for ours only if it says so.
+/// A Secret beside a Tenant.
+pub struct Beside<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_: &'static str,
+    /// Its keys.
+    pub data: &'a BTreeMap<String, String>,
+    /// Hash of what it is for, noted on it.
+    pub hash: &'a str,
+}
+
+impl<'a> Beside<'a> {
+    /// The binding Secret, as servicebinding.io has it.
+    pub fn binding(tenant: &Tenant, data: &'a BTreeMap<String, String>, hash: &'a str) -> Self {
+        Self { name: names::binding(&tenant.name_any()), type_: "servicebinding.io/postgresql", data, hash }
+    }
+
+    /// The welcome Secret.
+    pub fn welcome(tenant: &Tenant, data: &'a BTreeMap<String, String>, hash: &'a str) -> Self {
+        Self { name: names::welcome(&tenant.name_any()), type_: "Opaque", data, hash }
+    }
+}
+
+/// Writes a Secret beside a Tenant. `is_new`: none of ours was seen; then one that is there is taken for ours only if it
+/// says so.
 ///
 /// # Errors
 /// A Secret of that name is not ours; the API server refused it or did not answer.
-pub async fn write_binding(
+pub async fn write_secret(
     client: &Client,
     tenant: &Tenant,
     uuid: uuid::Uuid,
-    data: &BTreeMap<String, String>,
-    hash: &str,
+    wanted: Beside<'_>,
     is_new: bool,
 ) -> Result<Secret, ApplyError> {
-    let name = names::binding(&tenant.name_any());
+    let Beside { name, type_, data, hash } = wanted;
     let namespace = tenant.namespace().unwrap_or_default();
     let mut secret = Secret {
-        type_: Some(BINDING_TYPE.into()),
+        type_: Some(type_.into()),
         data: Some(data.iter().map(|(key, value)| (key.clone(), ByteString(value.clone().into_bytes()))).collect()),
         ..Secret::default()
     };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
@@ -24,6 +24,7 @@ use crate::desired::scram::{self, Credential};
 use crate::metrics::Metrics;
 use crate::observe::ledger::Ledger;
 use crate::settings::OperatorSettings;
+use crate::signing::SigningKeys;
 
 /// What every controller shares.
 pub struct Context {
@@ -53,6 +54,8 @@ pub struct Context {
     pub epoch: AtomicU64,
     /// What every write passes.
     pub gate: Gate,
+    /// What links are signed with; known once this process leads.
+    pub keys: OnceLock<SigningKeys>,
     /// Tells people what happened.
     pub events: Recorder,
     /// Counts what happens.
@@ -68,7 +71,7 @@ impl Context {
     }
 }
 
-/// A binding Secret as we wrote it.
+/// A Secret beside a Tenant, as we wrote it.
 #[derive(Clone, Debug)]
 pub struct Written {
     /// The version that the write made.
@@ -85,7 +88,8 @@ pub struct Written {
 pub struct Memory {
     minted: Mutex<HashMap<Uuid, Credential>>,
     statuses: Mutex<HashMap<Uuid, (TenantStatus, Instant)>>,
-    bindings: Mutex<HashMap<Uuid, Written>>,
+    /// By object, then by the Secret's name.
+    secrets: Mutex<HashMap<Uuid, HashMap<String, Written>>>,
 }
 
 impl Memory {
@@ -131,20 +135,21 @@ impl Memory {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(object, (status, Instant::now()));
     }
 
-    /// The binding Secret as we wrote it last.
-    pub fn binding(&self, object: Uuid) -> Option<Written> {
-        self.bindings.lock().unwrap_or_else(PoisonError::into_inner).get(&object).cloned()
+    /// A Secret beside the Tenant, as we wrote it last.
+    pub fn secret(&self, object: Uuid, name: &str) -> Option<Written> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).get(&object)?.get(name).cloned()
     }
 
     /// Notes what was written.
-    pub fn set_binding(&self, object: Uuid, resource_version: Option<String>, hash: &str) {
+    pub fn set_secret(&self, object: Uuid, name: String, resource_version: Option<String>, hash: &str) {
         let written = Written { resource_version, hash: hash.to_owned(), at: Instant::now() };
-        self.bindings.lock().unwrap_or_else(PoisonError::into_inner).insert(object, written);
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.entry(object).or_default().insert(name, written);
     }
 
     /// Forgets an object that is gone.
     pub fn forget(&self, object: Uuid) {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
-        self.bindings.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
     }
 }

@@ -2,6 +2,7 @@
 
 mod context;
 mod fleet;
+mod keys;
 mod orphans;
 mod plan;
 mod server;
@@ -13,8 +14,8 @@ mod undecodable;
 mod watch;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -116,6 +117,7 @@ pub async fn operate(
         ),
         metrics,
         memory: Memory::default(),
+        keys: OnceLock::new(),
         settings,
     });
     let mut tasks = JoinSet::new();
@@ -157,6 +159,8 @@ async fn lead(
 ) -> anyhow::Result<()> {
     let client = context.client.clone();
     start::read(&context, term, &stop).await?;
+    let signing = keys::signing(&client, &context.settings.namespace).await?;
+    let _ = context.keys.set(signing);
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&fleet).listen(client.clone(), context.settings.namespace.clone(), stop.clone()));
     tasks.spawn(Arc::clone(&fleet).write(

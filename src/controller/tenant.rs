@@ -1,9 +1,10 @@
 //! The loop of a Tenant: see, decide, do, and say how it stands.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
@@ -14,10 +15,12 @@ use uuid::Uuid;
 use super::context::{Context, Written};
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::tenant::{DeletionPolicy, TenantStatus};
+use crate::api::welcome::{self, Welcome};
 use crate::api::{ANNOTATION_HASH, Tenant};
+use crate::apply::kubernetes::Beside;
 use crate::apply::{self, ApplyError, kubernetes};
 use crate::desired::effect::{Effect, Health};
-use crate::desired::facts::{BindingFact, Facts, LedgerFact, PATIENCE, Published, Reach, Refusal, Seen};
+use crate::desired::facts::{Facts, LedgerFact, PATIENCE, Published, Reach, Refusal, SecretFact, Seen};
 use crate::desired::registration::may_make_database;
 use crate::desired::scram::Credential;
 use crate::desired::tenant::Outlook;
@@ -149,7 +152,8 @@ impl Visit<'_> {
             plan: context.plans.get(&ObjectRef::new(&tenant.spec.plan_ref.name)).map(|plan| plan.spec.clone()),
             servers: context.servers.facts(&context.ledger),
             credential: uuid.map_or_else(Credential::default, |uuid| context.memory.credential(uuid, password)),
-            binding: self.binding(&namespace),
+            binding: self.secret(&namespace, &names::binding(&self.tenant.name_any())),
+            welcome: self.secret(&namespace, &names::welcome(&self.tenant.name_any())),
             ledger,
             catalogue,
             warm,
@@ -159,16 +163,16 @@ impl Visit<'_> {
         }
     }
 
-    fn binding(&self, namespace: &str) -> Seen<Option<BindingFact>> {
+    /// A Secret beside the Tenant, as the watch shows it, or newer, as we wrote it.
+    fn secret(&self, namespace: &str, name: &str) -> Seen<Option<SecretFact>> {
         let Some((_, store)) = self.context.bindings.iter().find(|(watched, _)| watched == namespace) else {
             return Seen::Unreachable(format!("namespace {namespace} is not watched"));
         };
-        let name = names::binding(&self.tenant.name_any());
-        let secret = store.get(&ObjectRef::new(&name).within(namespace));
-        let written = self.context.memory.binding(uid(&self.tenant));
+        let secret = store.get(&ObjectRef::new(name).within(namespace));
+        let written = self.context.memory.secret(uid(&self.tenant), name);
         let version = secret.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
         if let Some(written) = written.as_ref().filter(|written| is_unseen(written, version.as_ref())) {
-            return Seen::Known(Some(BindingFact { ours: true, hash: Some(written.hash.clone()) }));
+            return Seen::Known(Some(SecretFact { ours: true, hash: Some(written.hash.clone()) }));
         }
         let Some(secret) = secret else { return Seen::Known(None) };
         let ours = secret
@@ -180,17 +184,21 @@ impl Visit<'_> {
         // Another version than the one that we wrote: somebody changed it, whatever its annotation says.
         let changed = written.is_some_and(|written| written.resource_version != version);
         let hash = secret.annotations().get(ANNOTATION_HASH).filter(|_| !changed).cloned();
-        Seen::Known(Some(BindingFact { ours, hash }))
+        Seen::Known(Some(SecretFact { ours, hash }))
     }
 
-    /// When to come again; soon when the binding Secret was taken for ours on trust.
+    /// When to come again; soon when a Secret was taken for ours on trust.
     fn next(&self, facts: &Facts, outlook: &Outlook) -> Action {
         let namespace = self.tenant.namespace().unwrap_or_default();
-        let name = ObjectRef::new(&names::binding(&self.tenant.name_any())).within(&namespace);
         let store = self.context.bindings.iter().find(|(watched, _)| *watched == namespace).map(|(_, store)| store);
-        let version = store.and_then(|store| store.get(&name)?.metadata.resource_version.clone());
-        let written = self.context.memory.binding(uid(&self.tenant));
-        if written.is_some_and(|written| is_unseen(&written, version.as_ref())) {
+        let on_trust = |name: String| {
+            let key = ObjectRef::new(&name).within(&namespace);
+            let version = store.and_then(|store| store.get(&key)?.metadata.resource_version.clone());
+            let written = self.context.memory.secret(uid(&self.tenant), &name);
+            written.is_some_and(|written| is_unseen(&written, version.as_ref()))
+        };
+        let tenant = self.tenant.name_any();
+        if on_trust(names::binding(&tenant)) || on_trust(names::welcome(&tenant)) {
             return Action::requeue(WATCH_LAG);
         }
         next_visit(facts, outlook, self.context.settings.resync)
@@ -240,15 +248,36 @@ impl Visit<'_> {
                         .await?;
             }
             Effect::WriteBinding { data, hash } => {
-                let uuid = uuid(facts)?;
                 let is_new = matches!(facts.binding, Seen::Known(None));
-                let written =
-                    kubernetes::write_binding(&context.client, &self.tenant, uuid, data, hash, is_new).await?;
-                context.memory.set_binding(uid(&self.tenant), written.metadata.resource_version, hash);
+                self.write_secret(uuid(facts)?, Beside::binding(&self.tenant, data, hash), is_new).await?;
+            }
+            Effect::WriteWelcome { host, hash } => {
+                let uuid = uuid(facts)?;
+                let is_new = matches!(facts.welcome, Seen::Known(None));
+                let data = BTreeMap::from([(welcome::KEY.to_owned(), self.welcome_link(uuid, host)?)]);
+                self.write_secret(uuid, Beside::welcome(&self.tenant, &data, hash), is_new).await?;
             }
             other => self.execute_known(facts, other, uuid(facts)?).await?,
         }
         Ok(Gone::No)
+    }
+
+    async fn write_secret(&self, uuid: Uuid, secret: Beside<'_>, is_new: bool) -> Result<(), ApplyError> {
+        let (name, hash) = (secret.name.clone(), secret.hash);
+        let written = kubernetes::write_secret(&self.context.client, &self.tenant, uuid, secret, is_new).await?;
+        self.context.memory.set_secret(uid(&self.tenant), name, written.metadata.resource_version, hash);
+        Ok(())
+    }
+
+    /// A new link for the tenant's first user.
+    fn welcome_link(&self, uuid: Uuid, host: &str) -> Result<String, ApplyError> {
+        let keys =
+            self.context.keys.get().ok_or_else(|| ApplyError::Stale("the signing keys are not read yet".into()))?;
+        let payload = Welcome { version: welcome::VERSION, nonce: Uuid::new_v4() };
+        let payload = serde_json::to_string(&payload).expect("a uuid and a number are JSON");
+        let expires = Timestamp::now() + SignedDuration::from_hours(24 * welcome::DAYS);
+        let signed = keys.sign(uuid, welcome::PURPOSE, &payload, expires);
+        Ok(welcome::link(&self.context.settings.public_url, host, &signed))
     }
 
     /// Effects of a tenant that the ledger knows.
@@ -292,7 +321,11 @@ impl Visit<'_> {
                 context.memory.forget_credential(uuid);
                 apply::ledger::quarantine(central, ledger, &self.tenant, uuid, *seconds, *confirmed).await
             }
-            Effect::AddFinalizer | Effect::RemoveFinalizer | Effect::Register | Effect::WriteBinding { .. } => {
+            Effect::AddFinalizer
+            | Effect::RemoveFinalizer
+            | Effect::Register
+            | Effect::WriteBinding { .. }
+            | Effect::WriteWelcome { .. } => {
                 unreachable!("{} is executed by the caller, facts of {}", effect.summary(), facts.tenant.name_any())
             }
         }

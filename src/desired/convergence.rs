@@ -18,7 +18,7 @@ use crate::api::{FINALIZER, NameRef};
 use super::catalogue::Catalogue;
 use super::effect::{DatabaseSeen, Effect};
 use super::facts::{
-    BindingFact, Facts, LedgerFact, LedgerRow, LedgerState, PoolerAddress, Published, Reach, Seen, ServerFacts,
+    Facts, LedgerFact, LedgerRow, LedgerState, PoolerAddress, Published, Reach, SecretFact, Seen, ServerFacts,
 };
 use super::scram::Credential;
 use super::sql::Statement;
@@ -44,6 +44,7 @@ struct World {
     pooler: Option<PoolerEntry>,
     routing: Option<RoutingEntry>,
     binding: Option<String>,
+    welcome: Option<String>,
     reachable: bool,
     /// Of poolers and apps.
     reach: Reach,
@@ -67,6 +68,7 @@ impl World {
             pooler: None,
             routing: None,
             binding: None,
+            welcome: None,
             reachable: true,
             reach: Reach::All,
             minted: 1,
@@ -143,7 +145,8 @@ impl World {
             credential: credential(&self.password()),
             pooler: Published { entry: self.pooler.clone(), reach: self.reach.clone() },
             routing: Published { entry: self.routing.clone(), reach: self.reach.clone() },
-            binding: Seen::Known(self.binding.clone().map(|hash| BindingFact { ours: true, hash: Some(hash) })),
+            binding: Seen::Known(self.binding.clone().map(|hash| SecretFact { ours: true, hash: Some(hash) })),
+            welcome: Seen::Known(self.welcome.clone().map(|hash| SecretFact { ours: true, hash: Some(hash) })),
         }
     }
 
@@ -154,6 +157,7 @@ impl World {
             Effect::RemoveFinalizer => {
                 self.object = None;
                 self.binding = None;
+                self.welcome = None;
             }
             Effect::Register => self.register(),
             Effect::Place { server } => self.row_mut().server = Some(server.clone()),
@@ -175,6 +179,7 @@ impl World {
             Effect::PublishRouting { entry } => self.routing = Some((**entry).clone()),
             Effect::WithdrawRouting => self.routing = None,
             Effect::WriteBinding { hash, .. } => self.binding = Some(hash.clone()),
+            Effect::WriteWelcome { hash, .. } => self.welcome = Some(hash.clone()),
             Effect::Release { database } => self.release(*database),
             Effect::Quarantine { .. } => self.row_mut().state = LedgerState::Quarantined,
         }

@@ -65,6 +65,13 @@ pub enum Effect {
         /// Their hash.
         hash: String,
     },
+    /// Signs a link for the tenant's first user and writes it into the welcome Secret.
+    WriteWelcome {
+        /// The host that the link leads to.
+        host: String,
+        /// Hash of what the Secret is for.
+        hash: String,
+    },
     /// Notes in the ledger that the object is gone and its data kept, or that there never was any.
     Release {
         /// Whether the database is on its server.
@@ -106,6 +113,7 @@ impl Effect {
             Self::PublishRouting { .. } => "publish_routing",
             Self::WithdrawRouting => "withdraw_routing",
             Self::WriteBinding { .. } => "write_binding",
+            Self::WriteWelcome { .. } => "write_welcome",
             Self::Release { .. } => "release",
             Self::Quarantine { .. } => "quarantine",
         }
@@ -126,6 +134,7 @@ impl Effect {
             Self::PublishRouting { .. } => "publish the routing entry".into(),
             Self::WithdrawRouting => "withdraw the routing entry".into(),
             Self::WriteBinding { .. } => "write the binding Secret".into(),
+            Self::WriteWelcome { .. } => "write the welcome Secret".into(),
             Self::Release { .. } => "release in the ledger".into(),
             Self::Quarantine { .. } => "begin the quarantine in the ledger".into(),
         }

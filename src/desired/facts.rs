@@ -178,9 +178,9 @@ impl Reach {
     }
 }
 
-/// The binding Secret beside the Tenant.
+/// A Secret beside the Tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BindingFact {
+pub struct SecretFact {
     /// Controlled by this very Tenant object.
     pub ours: bool,
     /// Desired hash noted on it; None also when it was changed after we wrote it.
@@ -217,7 +217,9 @@ pub struct Facts {
     /// The routing entry.
     pub routing: Published<RoutingEntry>,
     /// The binding Secret.
-    pub binding: Seen<Option<BindingFact>>,
+    pub binding: Seen<Option<SecretFact>>,
+    /// The welcome Secret.
+    pub welcome: Seen<Option<SecretFact>>,
 }
 
 impl Facts {

@@ -20,6 +20,7 @@ pub mod sql;
 pub mod status;
 pub mod teardown;
 pub mod tenant;
+pub mod welcome;
 
 use crate::api::condition::{ConditionType, Reason};
 

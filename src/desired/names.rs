@@ -117,6 +117,11 @@ pub fn storage_prefix(uuid: Uuid) -> String {
     format!("tenants/{uuid}/")
 }
 
+/// Secret with the first user's link, beside the Tenant.
+pub fn welcome(tenant: &str) -> String {
+    format!("{tenant}-welcome")
+}
+
 /// Secret with the connection, beside the Tenant.
 pub fn binding(tenant: &str) -> String {
     format!("{tenant}-db")

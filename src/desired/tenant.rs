@@ -10,7 +10,7 @@ use crate::api::tenant::TenantState;
 
 use super::effect::{Effect, Health, PartPlan};
 use super::facts::{Facts, LedgerRow, LedgerState, PoolerAddress, Seen, ServerFacts};
-use super::{credentials, names, pooler, provisioning, registration, routing, teardown};
+use super::{credentials, names, pooler, provisioning, registration, routing, teardown, welcome};
 
 /// What is to be done next for a Tenant, and how it stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,15 +126,19 @@ fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, 
     if !pooled && !same_access {
         return;
     }
-    let binding = credentials::plan(facts, &access);
-    let route = routing::plan(facts, &route);
-    let merged = if binding.health.is_ready() || matches!(route.health, Health::Blocked(..)) {
-        route.health.clone()
-    } else {
-        binding.health.clone()
+    let secrets = [credentials::plan(facts, &access), welcome::plan(facts, &route.primary_host)];
+    outlook.take(ConditionType::RouteReady, with_secrets(secrets, routing::plan(facts, &route)));
+}
+
+/// The route and the Secrets beside the Tenant, as one part: the Secrets are written first.
+fn with_secrets(secrets: [PartPlan; 2], route: PartPlan) -> PartPlan {
+    let unready = secrets.iter().map(|secret| &secret.health).find(|health| !health.is_ready()).cloned();
+    let health = match unready {
+        Some(unready) if !matches!(route.health, Health::Blocked(..)) => unready,
+        _ => route.health,
     };
-    let effects = binding.effects.into_iter().chain(route.effects).collect();
-    outlook.take(ConditionType::RouteReady, PartPlan { effects, health: merged });
+    let effects = secrets.into_iter().flat_map(|secret| secret.effects).chain(route.effects).collect();
+    PartPlan { effects, health }
 }
 
 /// Where the pooler answers. An operator that has not put it up yet, because the server does not answer or it has just

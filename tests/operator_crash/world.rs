@@ -260,7 +260,9 @@ impl World {
         .await;
         // What the cluster's garbage collector does, which does not run here.
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let _ = secrets.delete(&format!("{NAME}-db"), &DeleteParams::default()).await;
+        for secret in ["db", "welcome"] {
+            let _ = secrets.delete(&format!("{NAME}-{secret}"), &DeleteParams::default()).await;
+        }
     }
 
     async fn superuser(&self) -> PgConnection {
@@ -320,7 +322,7 @@ impl World {
                     entry["hosts"]
                 ));
             }
-            if name.ends_with("-db") {
+            if name.ends_with("-db") || name.ends_with("-welcome") {
                 lines.push(format!("secret {name} {:?}", data.keys().collect::<Vec<_>>()));
             }
         }
@@ -363,7 +365,9 @@ impl World {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let slices = ListParams::default().labels("tenancy.maintenance-os.com/slice in (routing, pooler)");
         secrets.delete_collection(&DeleteParams::default(), &slices).await.unwrap();
-        let _ = secrets.delete(&format!("{NAME}-db"), &DeleteParams::default()).await;
+        for secret in ["db", "welcome"] {
+            let _ = secrets.delete(&format!("{NAME}-{secret}"), &DeleteParams::default()).await;
+        }
         let tables = "SELECT relname::text FROM pg_class WHERE relname = 'tenants' AND relkind = 'r'";
         if !self.ledger(tables).await.is_empty() {
             // The breaker would take one case after the other for a catastrophe.
