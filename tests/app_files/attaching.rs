@@ -79,7 +79,7 @@ async fn files_of_several_parts_arrive_whole_in_a_bucket() {
         let place = Place::bucket();
         let site = Site::new(server, &tenants, &place.settings, FileSettings::default()).await;
         let content: Vec<u8> =
-            (0..20_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+            (0..20_000_000_u32).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
         let id = site.attach(&tenants[0], server, "scan.bin", &content).await;
         let file = site.get(&tenants[0], "", &site.link(&tenants[0], id).await).await;
         assert_eq!((file.status, file.header("content-type")), (StatusCode::OK, "application/octet-stream"));
@@ -142,7 +142,7 @@ async fn a_link_that_expired_was_changed_or_made_for_something_else_opens_nothin
             format!("{path}?token="),
             format!("{path}?token={}", second.split_once("?token=").unwrap().1),
             format!("{}?token={token}", second.split('?').next().unwrap()),
-            format!("{path}?token={}x", token),
+            format!("{path}?token={token}x"),
             signed("welcome", object, 60),
             signed("download", &object.replace("attachments/", "exports/"), 60),
         ];

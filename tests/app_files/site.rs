@@ -95,7 +95,8 @@ impl Place {
 }
 
 pub struct Site {
-    pub app: App,
+    /// Routing goes on for as long as it lives.
+    _app: App,
     pub router: Router,
 }
 
@@ -157,7 +158,7 @@ impl Site {
             ..TenancySettings::new("maintenance-os.com")
         };
         let app = App::with(tenants, &settings, |tenancy| Product::new(tenancy).with_files(files)).await;
-        Self { router: app.router.clone().layer(from_fn(sign_in)), app }
+        Self { router: app.router.clone().layer(from_fn(sign_in)), _app: app }
     }
 
     pub async fn send(&self, request: Request) -> Answer {
@@ -252,7 +253,8 @@ pub async fn assert_settled(server: &Server, tenant: &RoutingEntry) {
 
 /// A picture that is no bomb.
 pub fn photo(width: u32, height: u32) -> Vec<u8> {
-    let picture = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 90]));
+    let picture =
+        image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x.to_le_bytes()[0], y.to_le_bytes()[0], 90]));
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
     bytes.into_inner()
