@@ -24,10 +24,23 @@ lint() {
 	mapfile -t scripts < <(find e2e .ci -type f \( -name '*.sh' -o -path .ci/run \))
 	shellcheck --external-sources --source-path=SCRIPTDIR --severity=warning --exclude=SC2034 "${scripts[@]}"   # lib.sh's variables
 	helm lint --quiet --strict "$chart"
-	helm template maintenance-os "$chart" -n maintenance-os > /dev/null
-	helm template maintenance-os "$chart" -n maintenance-os -f e2e/demo/values.yaml --set networkPolicies.enabled=true > /dev/null
-	! helm template maintenance-os "$chart" --set nope=1 > /dev/null 2>&1 || die "the chart takes a value that does not exist"
+	chart
 	diff -r crds "$chart/crds" || die "the chart's crds differ from crds/: run make generate"
+}
+
+# chart: values that are taken, and values that are refused.
+chart() {
+	local chart=charts/maintenance-os values
+	for values in app.replicas=1 networkPolicies.enabled=true,networkPolicies.egress.enabled=true \
+		'app.redis.mode=sentinel,app.redis.nodes={a:26379,b:26379},app.redis.master=mymaster,app.redis.sentinelPasswordSecret.name=s' app.redis.tls.enabled=true,app.redis.tls.caSecret.name=ca 'app.redis.mode=cluster,app.redis.nodes={a:6379}' \
+		app.storage.mode=local app.storage.mode=local,app.storage.local.claim=files app.mail.directory=true; do
+		helm template maintenance-os "$chart" -n maintenance-os --set "$values" > /dev/null || die "the chart does not take $values"
+	done
+	helm template maintenance-os "$chart" -n maintenance-os -f e2e/demo/values.yaml --set networkPolicies.enabled=true > /dev/null
+	for values in nope=1 app.redis.host= app.redis.mode=cluster 'app.redis.mode=sentinel,app.redis.nodes={a:26379}' 'app.redis.nodes={a}' \
+		app.storage.mode=s3,app.storage.s3.bucket=b app.storage.mode=s3,app.storage.s3.secretName=s app.mail.directory=true,app.mail.urlSecret.name=mail; do
+		! helm template maintenance-os "$chart" --set "$values" > /dev/null 2>&1 || die "the chart takes $values"
+	done
 }
 
 code() {
@@ -37,6 +50,7 @@ code() {
 	"$here/postgres-local.sh" start
 	"$here/apiserver-local.sh" start
 	"$here/s3-local.sh" start
+	"$here/redis-local.sh" start
 	# A pair of their own for the tests that run a whole operator, which sees every Tenant of its cluster.
 	MOS_POSTGRES_NAME=postgres-operator MOS_POSTGRES_PORT=5427 "$here/postgres-local.sh" start
 	MOS_APISERVER_NAME=apiserver-operator MOS_APISERVER_PORT=16543 "$here/apiserver-local.sh" start
@@ -44,11 +58,13 @@ code() {
 	source "$cache/postgres-local/env"
 	source "$cache/apiserver-local/env"
 	source "$cache/s3-local/env"
+	source "$cache/redis-local/env"
 	PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --package maintenance-os "$@"
 }
 
 cluster() {
 	install_nextest
+	"$here/packages.sh" browser
 	e2e/demo/demo.sh
 	KUBECONFIG=$cluster/admin.kubeconfig PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --package maintenance-os-e2e "$@"
 }

@@ -1,10 +1,14 @@
 //! Every flag and variable, parsed once. Each flag has a variable `MOS_…` of the same name.
 
+mod redis;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use self::redis::RedisArguments;
 
 /// One binary, several roles.
 #[derive(Parser, Debug)]
@@ -117,32 +121,12 @@ pub struct AppSettings {
     /// Files.
     #[command(flatten)]
     pub storage: StorageArguments,
+    /// Sessions and mail.
+    #[command(flatten)]
+    pub accounts: AccountArguments,
     /// Tenants with series of their own in the metrics; the others count as `_other`.
     #[arg(long, env = "MOS_METRICS_MAX_TENANTS", default_value_t = 2000)]
     pub metrics_max_tenants: usize,
-}
-
-/// Where Redis is. The variables are the seed's.
-#[derive(Args, Clone, Debug)]
-pub struct RedisArguments {
-    /// Host of Redis; without one nothing is cached and nobody can sign in.
-    #[arg(id = "redis_host", long = "redis-host", env = "REDIS_HOST")]
-    pub host: Option<String>,
-    /// Port of Redis.
-    #[arg(id = "redis_port", long = "redis-port", env = "REDIS_PORT", default_value_t = 6379)]
-    pub port: u16,
-    /// Password of Redis.
-    #[arg(id = "redis_password", long = "redis-password", env = "REDIS_PASSWORD", hide_env_values = true)]
-    pub password: Option<String>,
-    /// Database of queues and limits.
-    #[arg(id = "redis_db", long = "redis-db", env = "REDIS_DB", default_value_t = 0)]
-    pub database: i64,
-    /// Database of the cache.
-    #[arg(id = "redis_cache_db", long = "redis-cache-db", env = "REDIS_CACHE_DB", default_value_t = 1)]
-    pub cache_database: i64,
-    /// Database of the sessions.
-    #[arg(id = "redis_session_db", long = "redis-session-db", env = "REDIS_SESSION_DB", default_value_t = 2)]
-    pub session_database: i64,
 }
 
 /// Where files are kept. The variables of S3 are the seed's.
@@ -198,6 +182,30 @@ pub enum StorageKind {
     Local,
     /// A bucket.
     S3,
+}
+
+/// Sessions, and the mail that accounts need.
+#[derive(Args, Clone, Debug)]
+pub struct AccountArguments {
+    /// Leaves `Secure` off the cookies, for a demo without TLS. Anybody on the way can then read them.
+    #[arg(long, env = "MOS_PLAIN_HTTP", default_value_t = false)]
+    pub plain_http: bool,
+    /// A session that nobody uses for so long ends.
+    #[arg(long, env = "MOS_SESSION_IDLE", default_value = "12h", value_parser = parse_duration)]
+    pub session_idle: Duration,
+    /// A session ends at this age.
+    #[arg(long, env = "MOS_SESSION_LIFETIME", default_value = "168h", value_parser = parse_duration)]
+    pub session_lifetime: Duration,
+    /// Server that takes mail: `smtps://user:password@host` over TLS, `smtp://host:587?tls=required` with STARTTLS,
+    /// `smtp://host:1025` in clear.
+    #[arg(long, env = "MOS_SMTP_URL", hide_env_values = true)]
+    pub smtp_url: Option<String>,
+    /// Writes mail into files here instead of sending it.
+    #[arg(long, env = "MOS_MAIL_DIRECTORY")]
+    pub mail_directory: Option<PathBuf>,
+    /// Address that mail comes from.
+    #[arg(long, env = "MOS_MAIL_FROM")]
+    pub mail_from: Option<String>,
 }
 
 /// Settings of the agent beside PgBouncer.

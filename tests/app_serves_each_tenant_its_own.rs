@@ -35,7 +35,7 @@ async fn each_host_answers_from_its_own_database() {
         let [acme, other] = &tenants[..] else { unreachable!() };
         assert_eq!((app.assets(acme).await, app.assets(other).await), (0, 0));
 
-        let added = app.add_by_form(acme, "Compressor+%3Cb%3E7%3C%2Fb%3E").await;
+        let added = app.add_by_form(acme, "Compressor <b>7</b>").await;
         assert_eq!(added.status, StatusCode::SEE_OTHER, "{}", added.body);
         assert_eq!(added.headers["location"], "/");
         assert_eq!(app.add_by_json(acme, "Press brake").await.status, StatusCode::CREATED);
@@ -57,7 +57,7 @@ async fn what_a_form_got_wrong_is_said_on_the_same_page_and_nothing_is_stored() 
     with_tenants(1, async |_, tenants| {
         let app = App::serving(&tenants, pool()).await;
         let too_long = "a".repeat(256);
-        for (name, expected) in [("", "missing"), ("a%00b", "control character"), (&too_long, "256 characters")] {
+        for (name, expected) in [("", "missing"), ("a\0b", "control character"), (&too_long, "256 characters")] {
             let answer = app.add_by_form(&tenants[0], name).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{name}");
             assert!(answer.body.contains(expected), "{name}: {}", answer.body);
@@ -92,7 +92,7 @@ async fn a_plans_limit_holds_even_for_requests_at_the_same_time() {
         assert_eq!(refused.status, StatusCode::FORBIDDEN);
         let document: serde_json::Value = serde_json::from_str(&refused.body).unwrap();
         assert_eq!((document["limit"].as_str(), document["max"].as_i64()), (Some("assets"), Some(3)));
-        let page = app.add_by_form(&tenants[0], "One+more").await;
+        let page = app.add_by_form(&tenants[0], "One more").await;
         assert_eq!(page.status, StatusCode::FORBIDDEN);
         assert!(page.body.contains("3 assets"), "{}", page.body);
         assert_eq!(app.assets(&tenants[0]).await, 3);

@@ -58,7 +58,8 @@ async fn every_line_of_a_request_names_the_tenant_and_the_host_and_no_secret() {
     let change = Change { slice: "routing-00".into(), content: Some(slice().to_string().into_bytes()) };
     tenancy.follow(futures::stream::iter([change]), 1, Acknowledgements::new()).await;
 
-    let request = Request::get("/?token=hunter2").header("host", "ACME.example:443").body(Body::empty()).unwrap();
+    let request =
+        Request::get("/api/tenant?token=hunter2").header("host", "ACME.example:443").body(Body::empty()).unwrap();
     let response = app::router(&app::Product::new(&tenancy)).oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
 

@@ -7,6 +7,7 @@ containerd=v2.4.2
 helm=v4.3.1
 coredns=v1.15.0
 versitygw=v1.8.0
+smtp=v0.25.1
 
 export GOCACHE=${MOS_GOCACHE:-$cache/go-build} GOBIN=$bin GOFLAGS=-buildvcs=false GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
 
@@ -33,7 +34,9 @@ build_containerd() {
 }
 # Without the C library, because its image holds nothing but this file.
 build_coredns() { CGO_ENABLED=0 go install -ldflags '-s -w' "github.com/coredns/coredns@$coredns"; }
+# Also without it: the image of the S3 server, and the one that takes mail and prints it.
 build_versitygw() { CGO_ENABLED=0 go install -ldflags '-s -w' "github.com/versity/versitygw/cmd/versitygw@$versitygw"; }
+build_smtp() { CGO_ENABLED=0 go install -ldflags '-s -w' "github.com/emersion/go-smtp/cmd/smtp-debug-server@$smtp"; }
 build_pause() {
 	local source=$bin/.pause.c
 	echo 'int pause(void); int main(void) { for (;;) pause(); }' > "$source"
@@ -46,6 +49,7 @@ unless_built containerd "$containerd" build_containerd
 unless_built helm "$helm" go install "helm.sh/helm/v4/cmd/helm@$helm"
 unless_built coredns "$coredns" build_coredns
 unless_built versitygw "$versitygw" build_versitygw
+unless_built smtp-debug-server "$smtp" build_smtp
 unless_built pause 1 build_pause
 for name in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
 	ln -sf kubernetes "$bin/$name"

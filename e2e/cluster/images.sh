@@ -2,6 +2,7 @@
 # Builds images without a registry and imports them into the cluster's containerd, each only when it is not there yet.
 #   images.sh cluster            pause and CoreDNS
 #   images.sh postgres           the demo's PostgreSQL
+#   images.sh parts              what the app needs beside it: Redis, an S3 server, a mail server
 #   images.sh app BINARY         the project's image with that binary; prints its name, localhost/maintenance-os:<hash>
 # The base (rootfs.sh) is one layer, kept in $MOS_CACHE/images/blobs and imported once.
 source "$(dirname "$0")/lib.sh"
@@ -16,6 +17,7 @@ hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 # scratch_image NAME BINARY: an image with one static program; as an archive in the cache.
 scratch_image() {
 	local name=$1 binary=$2 context archive
+	if present "$name"; then return; fi
 	archive=$images/${2##*/}-$(hash_of "$binary").tar
 	if [ ! -f "$archive" ]; then
 		context=$(mktemp -d)
@@ -68,6 +70,22 @@ import() {
 }
 present() { grep -qxF "$1" <<< "$(containerd_ctr images ls -q)"; }
 
+version_of() { cat "$bin/.$1.version"; }
+
+# redis_image: the root file system again, which has Redis, with its program in front.
+redis_image() {
+	local base
+	base=$(base_image)
+	[ "$(cat "$cluster/redis-image" 2> /dev/null)" != "$base" ] || return 0
+	local context
+	context=$(mktemp -d -p "$images")
+	printf 'FROM %s\nUSER 65532:65532\nENTRYPOINT ["/usr/bin/redis-server"]\n' "$base" > "$context/Dockerfile"
+	buildah bud -q --layers -t localhost/redis:8 "$context" > /dev/null
+	rm -r "$context"
+	import localhost/redis:8
+	echo "$base" > "$cluster/redis-image"
+}
+
 app() {
 	local binary=$1 name context old
 	name=localhost/maintenance-os:$(hash_of "$binary" "$checkout/Dockerfile")
@@ -101,6 +119,11 @@ case ${1:-} in
 			echo "$wanted" > "$cluster/postgres-image"
 		}
 		;;
+	parts)
+		redis_image
+		scratch_image "localhost/versitygw:$(version_of versitygw)" "$bin/versitygw"
+		scratch_image "localhost/smtp-debug-server:$(version_of smtp-debug-server)" "$bin/smtp-debug-server"
+		;;
 	app) app "${2:?usage: images.sh app BINARY}" ;;
-	*) die "usage: $0 cluster|postgres|app BINARY" ;;
+	*) die "usage: $0 cluster|postgres|parts|app BINARY" ;;
 esac

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the cluster, the images and the builds need, only those that are missing.
+#   packages.sh            those of the demo
+#   packages.sh browser    and the browser that the tests walk through the pages with
 source "$(dirname "$0")/lib.sh"
 
 wanted=(runc containernetworking-plugins iptables conntrack buildah debootstrap iproute2 openssl ca-certificates curl jq make gcc libc6-dev binutils shellcheck)
 # Go and Rust fetch the version that the project asks for themselves, so that Debian 13's packages do.
 command -v go > /dev/null || wanted+=(golang-go)
 command -v cargo > /dev/null || wanted+=(rustup)
+[ "${1:-}" != browser ] || wanted+=(chromium chromium-driver fonts-dejavu-core)
 
 missing=()
 for package in "${wanted[@]}"; do

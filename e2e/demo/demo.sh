@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to tenants that answer: packages, builds, cluster, images, PostgreSQL, chart, samples. Can be run again and again:
-# what is there is kept, what changed is replaced. One line per step; each step's output is in its log.
+# From nothing to tenants that answer: packages, builds, cluster, images, PostgreSQL, Redis, S3, mail, chart, samples. Can be run
+# again and again: what is there is kept, what changed is replaced. One line per step; each step's output is in its log.
 source "$(dirname "$0")/../cluster/lib.sh"
 started=$SECONDS
 export KUBECONFIG=$cluster/admin.kubeconfig
@@ -31,6 +31,7 @@ step() {
 	fi
 }
 
+images() { "$here/images.sh" postgres && "$here/images.sh" parts; }
 build_binary() { (cd "$checkout" && cargo build --locked --profile "$profile" --bin maintenance-os); }
 app_image() {
 	local directory=$profile
@@ -56,10 +57,18 @@ samples() {
 	kubectl -n maintenance-os rollout status deployment/maintenance-os-app --timeout=120s || { state; return 1; }
 }
 hosts() { kubectl get tenants -n customers -o jsonpath='{range .items[*]}{.status.primaryHost}{"\n"}{end}'; }
+# Each answer is read from the tenant's own database.
 hosts_answer() {
 	local host
 	for host in $(hosts); do
-		until_true 30 "$host answers" curl -fsS -m 5 -H "Host: $host" "$entry/" || { state; return 1; }
+		until_true 30 "$host answers" curl -fsS -m 5 -H "Host: $host" "$entry/api/tenant" || { state; return 1; }
+	done
+}
+# welcome_links: one line a tenant: what opens its first page, once.
+welcome_links() {
+	local name
+	for name in $(kubectl get tenants -n customers -o jsonpath='{.items[*].metadata.name}'); do
+		printf '  %-10s %s\n' "$name" "$(kubectl get secret "$name-welcome" -n customers -o jsonpath='{.data.link}' | base64 -d)"
 	done
 }
 # state: what one looks at when something is wrong.
@@ -75,12 +84,13 @@ state() {
 }
 
 step "Debian packages" "$here/packages.sh"
-step "cluster programs (Kubernetes, containerd, CoreDNS, Helm)" "$here/build.sh"
-step "root file system (PostgreSQL 17, PgBouncer)" "$here/rootfs.sh"
+step "cluster programs (Kubernetes, containerd, CoreDNS, Helm, S3)" "$here/build.sh"
+step "root file system (PostgreSQL 17, PgBouncer, Redis 8)" "$here/rootfs.sh"
 step "maintenance-os, by cargo ($profile)" build_binary
 step "Kubernetes cluster" "$here/up.sh"
-step "image of PostgreSQL" "$here/images.sh" postgres
+step "images of PostgreSQL, Redis, S3 and mail servers" images
 step "PostgreSQL server pg-demo-1" "$checkout/e2e/demo/postgresql.sh"
+step "Redis, S3 and mail servers" "$checkout/e2e/demo/parts.sh"
 step "image of maintenance-os" app_image
 step "chart: operator and app" install_chart
 step "samples: 3 plans, 1 server, 5 tenants" samples
@@ -90,20 +100,29 @@ printf '%-62s%5d s\n' "in all" $((SECONDS - started))
 cat <<TEXT
 
 The tenants, each with a database of its own:
-$(for host in $(hosts); do echo "  curl -H 'Host: $host' $entry/"; done)
 
 $(kubectl get tenants -n customers)
 
+Whoever opens a tenant's link first becomes its administrator:
+
+$(welcome_links)
+
+In a browser of this machine: add this line to /etc/hosts
+  $inside_address $(hosts | tr '\n' ' ')
+or have Chromium do without (as root also --no-sandbox):
+  chromium --user-data-dir="\$(mktemp -d)" --host-resolver-rules='MAP *.$domain $inside_address' 'LINK'
+
 Next:
   export KUBECONFIG=$KUBECONFIG PATH=$bin:\$PATH
+  curl -H 'Host: acme.$domain' $entry/api/tenant                      # the same for programs
+  kubectl logs -n platform deploy/mail | perl -MMIME::QuotedPrint -pe '\$_ = decode_qp(\$_)'   # the mails that were sent
   echo '
   apiVersion: tenancy.maintenance-os.com/v1alpha1
   kind: Tenant
   metadata: { name: wonka, namespace: customers }
   spec: { displayName: "Wonka Mixing Works", planRef: { name: pro } }
-  ' | kubectl apply -f -
-  kubectl get tenants -n customers -o wide --watch     # then: curl -H 'Host: wonka.$domain' $entry/
-  kubectl delete tenant wonka -n customers             # its data is kept: adopt it with spec.uuid
+  ' | kubectl apply -f -                                # then: kubectl get tenants -n customers -o wide --watch
+  kubectl delete tenant wonka -n customers              # its data is kept: adopt it with spec.uuid
 
 make demo-down stops and removes all of it.
 TEXT

@@ -90,6 +90,12 @@ impl World {
         .await
     }
 
+    /// Rows in a tenant's table of assets, read past every login: also of tenants that are not the tests'.
+    pub async fn rows_of_assets(&self, tenant: &str) -> String {
+        let binding = self.binding(tenant).await;
+        self.psql(binding.key("database"), "SELECT count(*) FROM assets").await.concat()
+    }
+
     /// Closes a database to everybody and ends its sessions, so that it is as if its server were down.
     pub async fn close_database(&self, name: &str) {
         self.psql(

@@ -1,6 +1,5 @@
 //! Nothing is left of a test, and nothing of one that failed stands in the way of the next.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::core::PartialObjectMeta;
@@ -9,8 +8,9 @@ use maintenance_os::api::Tenant;
 use serde_json::json;
 
 use crate::administrator::CENTRAL;
+use crate::outage::Outage;
 use crate::wait::{wait, within};
-use crate::world::{CUSTOMERS, DATABASES, LABEL, OPERATOR, SERVER, World};
+use crate::world::{CUSTOMERS, LABEL, OPERATOR, SERVER, World};
 
 /// Heals the cluster and removes what tests made.
 pub async fn before(world: &World) {
@@ -25,8 +25,12 @@ pub async fn after(world: &World) {
 
 /// Undoes every disturbance that a test may have left.
 pub async fn heal(world: &World) {
-    let sets: Api<StatefulSet> = Api::namespaced(world.client.clone(), DATABASES);
-    world.merge(&sets, SERVER, &json!({ "spec": { "replicas": 1 } })).await;
+    for part in Outage::ALL {
+        world.end_outage(part).await;
+    }
+    for app in ["app-sentinel", "app-cluster"] {
+        world.stop_app(app).await;
+    }
     within(90, "PostgreSQL answers its administrator", async || world.try_psql("template1", "SELECT 1").await).await;
     world.open_database(CENTRAL).await;
     world.open_database("postgres").await;

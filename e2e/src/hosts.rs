@@ -10,6 +10,8 @@ use crate::world::World;
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
+    /// Where it leads.
+    pub location: Option<String>,
     /// Body.
     pub body: String,
 }
@@ -40,8 +42,9 @@ impl World {
         let request = self.http.get(format!("{}{path}", self.entry)).header("host", Self::host(slug));
         let response = request.send().await.map_err(|error| format!("{error:?}"))?;
         let status = response.status().as_u16();
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = response.text().await.map_err(|error| format!("{error:?}"))?;
-        Ok(Answer { status, body })
+        Ok(Answer { status, location, body })
     }
 
     /// GETs a path of a slug's host.
@@ -49,19 +52,29 @@ impl World {
         self.try_get(slug, path).await.unwrap_or_else(|error| panic!("asking {slug}{path}: {error}"))
     }
 
-    /// Adds an asset and is told how many there are.
+    /// Adds an asset, as the tenant's administrator.
     pub async fn add_asset(&self, slug: &str, name: &str) {
-        let request = self.http.post(format!("{}/api/assets", self.entry)).header("host", Self::host(slug));
-        let response = request.json(&json!({ "name": name })).send().await.expect("the host answers");
-        let status = response.status().as_u16();
-        assert_eq!(status, 201, "adding an asset to {slug}: {}", response.text().await.unwrap_or_default());
+        let added = self.admin(slug).await.api_post(self, "/api/assets", &json!({ "name": name })).await;
+        assert_eq!(added.status, 201, "adding an asset to {slug}: {}", added.body);
     }
 
-    /// How many assets the tenant of a slug has, read through its host; it must answer now.
+    /// How many assets the tenant of a slug has, as its administrator reads it at its host; it must answer now.
     pub async fn assets(&self, slug: &str) -> i64 {
-        let answer = self.get(slug, "/api/tenant").await;
+        let answer = self.about(slug).await;
+        answer.assets().unwrap_or_else(|| panic!("a number of assets of {slug}: {}", answer.body))
+    }
+
+    /// Which tenant its administrator finds at the host of a slug.
+    pub async fn uuid(&self, slug: &str) -> String {
+        let answer = self.about(slug).await;
+        answer.json()["uuid"].as_str().unwrap_or_else(|| panic!("a uuid of {slug}: {}", answer.body)).to_owned()
+    }
+
+    /// What the tenant's administrator is told of it.
+    pub async fn about(&self, slug: &str) -> Answer {
+        let answer = self.admin(slug).await.api(self, "/api/tenant").await;
         assert_eq!(answer.status, 200, "{slug} answers: {}", answer.body);
-        answer.assets().expect("a number of assets")
+        answer
     }
 
     /// Waits until the host of a slug answers with this status.

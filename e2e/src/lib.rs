@@ -4,11 +4,15 @@
 //! way to fail. [`promise`] then dumps the state of the cluster.
 
 mod administrator;
+mod app;
+mod browser;
 mod cleanup;
 mod dump;
 mod hosts;
 mod logins;
 mod operator;
+mod outage;
+mod people;
 mod tenants;
 mod wait;
 mod world;
@@ -17,8 +21,11 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 
+pub use browser::{Browser, Screen};
 pub use hosts::Answer;
 pub use logins::{Binding, refusal};
+pub use outage::Outage;
+pub use people::Person;
 pub use tenants::Ready;
 pub use wait::{Missed, wait, within};
 pub use world::World;

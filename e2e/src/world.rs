@@ -1,6 +1,6 @@
 //! The cluster under test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -8,8 +8,11 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use maintenance_os::api::{DatabaseServer, Plan, Tenant};
+
+use crate::people::Person;
 
 /// The operator's namespace.
 pub const OPERATOR: &str = "maintenance-os";
@@ -17,6 +20,8 @@ pub const OPERATOR: &str = "maintenance-os";
 pub const CUSTOMERS: &str = "customers";
 /// Where the demo's PostgreSQL runs.
 pub const DATABASES: &str = "databases";
+/// Where the demo's S3 and mail servers run.
+pub const PLATFORM: &str = "platform";
 /// The demo's server.
 pub const SERVER: &str = "pg-demo-1";
 /// Label on everything that a test makes.
@@ -32,6 +37,8 @@ pub struct World {
     pub http: reqwest::Client,
     /// How often the operator compares everything again, in seconds.
     pub resync: u64,
+    /// Who is signed in where, by slug.
+    pub(crate) people: Mutex<HashMap<String, Person>>,
 }
 
 impl World {
@@ -48,7 +55,7 @@ impl World {
             .build()
             .expect("a client without TLS can always be made");
         let entry = std::env::var("MOS_ENTRY").unwrap_or_else(|_| "http://10.97.0.1:30080".into());
-        let mut world = Self { client, entry, http, resync: 0 };
+        let mut world = Self { client, entry, http, resync: 0, people: Mutex::default() };
         world.resync = world.operator_resync().await;
         world
     }

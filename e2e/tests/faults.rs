@@ -145,7 +145,7 @@ async fn ten_tenants_survive_the_death_of_the_operator_and_no_database_is_lost_o
             assert_eq!(world.ledger(name).await, [("Provisioned".to_owned(), uuid.clone())]);
             let databases = world.databases(&format!("tenant_{uuid}")).await;
             assert!(databases.len() == 1 && databases[0].1.contains(uuid), "{databases:?}");
-            assert_eq!(world.get(name, "/api/tenant").await.json()["uuid"], uuid.as_str());
+            assert_eq!(world.uuid(name).await, *uuid);
         }
         within(60, "the warm pool is full again and nothing half made is left", async || {
             let warm = world.databases("maintenance\\_os\\_warm\\_%").await.len();
@@ -271,7 +271,9 @@ async fn a_tenant_deleted_and_made_again_under_its_name_is_a_new_one_with_anothe
         .await;
         let second = world.becomes_ready(30, &created.name_any()).await;
         assert_ne!(first, second);
-        assert_eq!(world.get(&format!("{name}-2"), "/api/tenant").await.json()["uuid"], second.as_str());
+        let slug = format!("{name}-2");
+        world.admin_of(&name, &slug).await;
+        assert_eq!(world.uuid(&slug).await, second);
         assert_eq!(world.get(&name, "/").await.status, 404);
         let states: Vec<_> = world.ledger(&name).await.into_iter().map(|(state, _)| state).collect();
         assert_eq!(states, ["Retained"]);

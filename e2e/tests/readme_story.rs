@@ -11,9 +11,9 @@ async fn a_tenant_is_served_then_deleted_with_its_data_kept_then_adopted() {
         assert_eq!(world.assets(&name).await, 0);
         world.add_asset(&name, "Pump 7").await;
         assert_eq!(world.assets(&name).await, 1);
-        assert_eq!(world.get(&name, "/api/tenant").await.json()["uuid"], uuid.as_str());
+        assert_eq!(world.uuid(&name).await, uuid);
 
-        let acme = world.assets("acme").await;
+        let acme = world.rows_of_assets("acme").await;
         world.delete_wholly(&name).await;
         world.answers(5, &name, 404).await;
         assert_eq!(world.ledger(&name).await, [("Retained".to_owned(), uuid.clone())]);
@@ -31,7 +31,7 @@ async fn a_tenant_is_served_then_deleted_with_its_data_kept_then_adopted() {
 
         assert_eq!(world.ready(&name, json!({ "uuid": uuid })).await, uuid);
         assert_eq!(world.assets(&name).await, 1, "the data is back");
-        assert_eq!(world.assets("acme").await, acme, "nobody else's data has changed");
+        assert_eq!(world.rows_of_assets("acme").await, acme, "nobody else's data has changed");
     })
     .await;
 }

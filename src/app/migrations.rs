@@ -20,9 +20,11 @@ pub fn migrations() -> &'static [Migration] {
     &MIGRATIONS
 }
 
-static MIGRATIONS: [Migration; 2] = [
+static MIGRATIONS: [Migration; 4] = [
     Migration { version: "0001", name: "maintenance", sql: include_str!("migrations/0001_maintenance.sql") },
+    Migration { version: "0002", name: "accounts", sql: include_str!("migrations/0002_accounts.sql") },
     Migration { version: "0003", name: "files", sql: include_str!("migrations/0003_files.sql") },
+    Migration { version: "0004", name: "plant", sql: include_str!("migrations/0004_plant.sql") },
 ];
 
 #[cfg(test)]

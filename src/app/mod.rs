@@ -5,17 +5,14 @@
 //! | to see … | read |
 //! |---|---|
 //! | what answers where | [`router`] |
-//! | the pages | `home`, `templates/` |
-//! | the JSON interface | `api` |
-//! | what is stored, and every SQL statement | `assets`, `migrations/` |
+//! | the maintenance itself: pages, JSON, statements | `plant`, `templates/` |
+//! | the tables | `migrations/` |
 //! | what people see when something is wrong | `problem`, `render` |
 
 mod accounts;
-mod api;
-mod assets;
 mod files;
 mod form;
-mod home;
+mod mail;
 mod migrations;
 mod plant;
 mod problem;
@@ -33,8 +30,10 @@ use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+pub use self::accounts::ALWAYS_SERVED;
 pub use self::accounts::{CurrentUser, Role};
 pub use self::files::FileSettings;
+pub use self::mail::{MailSettings, Mailer};
 pub use self::migrations::{Migration, migrations};
 pub use self::product::Product;
 pub use self::router::router;
@@ -45,8 +44,9 @@ use crate::http;
 use crate::settings::{AppSettings, StorageArguments, StorageKind};
 use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Health, Source, changes};
+use crate::tenancy::clock::Clock;
 use crate::tenancy::pool::PoolSettings;
-use crate::tenancy::redis::RedisSettings;
+use crate::tenancy::session::SessionSettings;
 use crate::tenancy::storage::{S3Settings, StorageSettings};
 use crate::tenancy::{Tenancy, TenancySettings};
 
@@ -62,6 +62,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// A setting makes no sense, the cluster is not reachable, or an address cannot be bound.
 pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow::Result<()> {
     let tenancy = Tenancy::new(&tenancy_settings(&settings)?)?;
+    let product = Product::new(&tenancy).with_mailer(mailer(&settings)?);
     let names = routing_slices();
     let health = Health::new(names.len());
     let acknowledgements = Acknowledgements::new();
@@ -70,7 +71,7 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
     let follow = tenancy.follow(changes(source, names, health.clone()), total, acknowledgements.clone());
 
     let mut registry = Registry::default();
-    tenancy.metrics().register(&mut registry);
+    tenancy.register_metrics(&mut registry);
     let stopping = Arc::new(AtomicBool::new(false));
     let ready = {
         let (stopping, tenancy) = (stopping.clone(), tenancy.clone());
@@ -91,7 +92,7 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
         )
     };
     let product = async {
-        let served = serve_product(&settings, &tenancy, stop, &stopping, linger).await;
+        let served = serve_product(&settings, &product, stop, &stopping, linger).await;
         drained.cancel();
         served
     };
@@ -113,20 +114,27 @@ fn tenancy_settings(settings: &AppSettings) -> anyhow::Result<TenancySettings> {
         trusted_proxies: settings.trusted_proxies.clone(),
         pool: PoolSettings::new(settings.max_connections),
         metrics_max_tenants: settings.metrics_max_tenants,
-        redis: redis_settings(settings),
+        redis: settings.redis.settings()?,
         signing: settings.signing_keys.as_deref().map(SigningKeys::parse).transpose()?,
         storage: storage_settings(&settings.storage),
+        sessions: SessionSettings {
+            idle: settings.accounts.session_idle,
+            lifetime: settings.accounts.session_lifetime,
+            secure: !settings.accounts.plain_http,
+        },
+        always_served: ALWAYS_SERVED,
+        clock: Clock::system(),
     })
 }
 
-fn redis_settings(settings: &AppSettings) -> Option<RedisSettings> {
-    let redis = &settings.redis;
-    Some(RedisSettings {
-        host: redis.host.clone()?,
-        port: redis.port,
-        password: redis.password.clone().filter(|password| !password.is_empty()),
-        databases: [redis.database, redis.cache_database, redis.session_database],
-    })
+fn mailer(settings: &AppSettings) -> anyhow::Result<Mailer> {
+    let accounts = &settings.accounts;
+    Ok(Mailer::new(&MailSettings {
+        smtp_url: accounts.smtp_url.clone().filter(|url| !url.is_empty()),
+        directory: accounts.mail_directory.clone(),
+        from: accounts.mail_from.clone(),
+        public_url: settings.public_url.clone(),
+    })?)
 }
 
 fn storage_settings(storage: &StorageArguments) -> Option<StorageSettings> {
@@ -156,7 +164,7 @@ async fn source(settings: &AppSettings) -> anyhow::Result<(Source, Duration)> {
 
 async fn serve_product(
     settings: &AppSettings,
-    tenancy: &Tenancy,
+    product: &Product,
     stop: CancellationToken,
     stopping: &AtomicBool,
     linger: Duration,
@@ -164,7 +172,7 @@ async fn serve_product(
     let close = CancellationToken::new();
     let files =
         FileSettings { max_upload: u64::from(settings.storage.max_upload_mib) << 20, ..FileSettings::default() };
-    let serve = http::serve(settings.listen, router(&Product::new(tenancy).with_files(files)), close.clone());
+    let serve = http::serve(settings.listen, router(&product.clone().with_files(files)), close.clone());
     let end = async {
         stop.cancelled().await;
         stopping.store(true, Ordering::Relaxed);

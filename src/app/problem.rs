@@ -2,13 +2,14 @@
 
 use axum::extract::rejection::{FormRejection, JsonRejection, RawFormRejection};
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 
-use super::accounts::Role;
+use super::accounts::{PasswordError, Role};
 use crate::signing::Rejected;
 use crate::tenancy::Refusal;
 use crate::tenancy::pool::PoolError;
+use crate::tenancy::repository::Missing;
 use crate::tenancy::storage::StorageError;
 
 /// Why a handler has nothing better to answer.
@@ -41,12 +42,27 @@ pub enum Problem {
     /// The page is there, but not for this method.
     #[error("method not allowed")]
     MethodNotAllowed,
+    /// It is in another state than the one that was asked about, mostly because somebody else was faster.
+    #[error("{0}")]
+    Conflict(String),
     /// Another site's page sent this.
     #[error("sent from another site")]
     CrossSite,
+    /// The form was not made for who sends it: it is old, or the browser keeps no cookies.
+    #[error("the form is not of this session")]
+    StaleForm,
     /// Nobody is signed in.
     #[error("nobody is signed in")]
     SignInFirst,
+    /// Nobody can say who is signed in.
+    #[error("sessions are not available")]
+    SignInUnavailable,
+    /// More people sign in than there is memory for.
+    #[error("passwords are not compared right now")]
+    Passwords(#[from] PasswordError),
+    /// Somebody is, whose address is not known to be theirs.
+    #[error("the e-mail address is not confirmed")]
+    Unverified,
     /// Somebody is, but may not do this.
     #[error("this takes the role {}", .0.as_str())]
     Forbidden(Role),
@@ -66,6 +82,9 @@ pub enum Problem {
     /// The tenant's database did not do it.
     #[error("the tenant's database refused")]
     Database(#[from] sqlx::Error),
+    /// A row that is not there, in this tenant's database.
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// A fault of ours.
     #[error("{0}")]
     Internal(String),
@@ -95,13 +114,17 @@ impl Problem {
             Self::Link(Rejected::Expired) => StatusCode::GONE,
             Self::Files(error) if error.is_away() => StatusCode::SERVICE_UNAVAILABLE,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::SignInFirst => StatusCode::UNAUTHORIZED,
-            Self::CrossSite | Self::Forbidden(_) | Self::LimitReached { .. } | Self::Link(Rejected::Forged) => {
-                StatusCode::FORBIDDEN
-            }
-            Self::NoConnection(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CrossSite
+            | Self::StaleForm
+            | Self::Unverified
+            | Self::Forbidden(_)
+            | Self::LimitReached { .. }
+            | Self::Link(Rejected::Forged) => StatusCode::FORBIDDEN,
+            Self::NoConnection(_) | Self::SignInUnavailable | Self::Passwords(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(error) if is_outage(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Files(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -110,6 +133,7 @@ impl Problem {
     fn shown(&self, status: StatusCode) -> Shown {
         let (title, detail) = match self {
             Self::Invalid(what) | Self::MediaType(what) => ("That did not work", what.clone()),
+            Self::Conflict(what) => ("Not any more", what.clone()),
             Self::TooLarge => ("Too large", "What was sent is larger than 64 KiB.".into()),
             Self::FileTooLarge(max) => {
                 ("Too large", format!("The file is larger than {} MiB. Nothing was stored.", max >> 20))
@@ -129,11 +153,27 @@ impl Problem {
                 "Everything else works. If you were sending a file, nothing of it was stored. Try again in a moment."
                     .into(),
             ),
-            Self::NotFound => ("Page not found", "There is no such page here.".into()),
+            Self::NotFound | Self::Missing(_) => {
+                ("Page not found", "There is no such page here. It may have moved, or the address has a slip.".into())
+            }
             Self::MethodNotAllowed => ("Method not allowed", "This address does not take this kind of request.".into()),
             Self::CrossSite => (
                 "Sent from another site",
                 "Nothing was changed, because the request did not come from this site's own pages.".into(),
+            ),
+            Self::StaleForm => (
+                "This form is not valid any more",
+                "Nothing was changed. Open the page again and send it once more. Your browser must accept cookies of this \
+                 site."
+                    .into(),
+            ),
+            Self::SignInUnavailable | Self::Passwords(_) => (
+                "Sign-in is not available right now",
+                "Nobody can sign in or work here at the moment. You are not signed out: try again in a minute.".into(),
+            ),
+            Self::Unverified => (
+                "Confirm your e-mail address first",
+                "Sign in with a browser and follow what it says.".into(),
             ),
             Self::SignInFirst => ("Sign in first", "This is for people who are signed in.".into()),
             Self::Forbidden(role) => {
@@ -218,6 +258,9 @@ impl IntoResponse for Problem {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
         }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         let shown = self.shown(status);
         let mut response = (status, headers, shown.title).into_response();
         response.extensions_mut().insert(shown);
@@ -226,7 +269,7 @@ impl IntoResponse for Problem {
 }
 
 /// An error and everything below it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -237,5 +280,5 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Headers that describe the body, and therefore do not survive its replacement.
-pub const KEPT_HEADERS: [http::HeaderName; 3] = [CACHE_CONTROL, RETRY_AFTER, ALLOW];
+/// Headers that say something beside the body, and therefore survive its replacement.
+pub const KEPT_HEADERS: [http::HeaderName; 5] = [CACHE_CONTROL, RETRY_AFTER, ALLOW, WWW_AUTHENTICATE, SET_COOKIE];

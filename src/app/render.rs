@@ -10,8 +10,8 @@ use axum::response::{Html, IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{
-    ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
@@ -57,11 +57,36 @@ struct ProblemPage<'a> {
     status: u16,
     title: &'a str,
     detail: &'a str,
+    /// Seconds after which it is worth trying again.
+    wait: Option<&'a str>,
+    /// Seconds after which the page tries by itself.
+    again: Option<&'a str>,
+    /// Where to go from here.
+    links: &'static [(&'static str, &'static str)],
+}
+
+/// Where to go from here: nowhere where no tenant is served, for there is nothing to go to.
+fn links(status: StatusCode, refusal: Option<Refusal>, shown: &Shown) -> &'static [(&'static str, &'static str)] {
+    let is_closed = |refusal| {
+        matches!(
+            refusal,
+            Refusal::BadHost(_) | Refusal::UnknownHost | Refusal::Central | Refusal::Suspended | Refusal::Hibernated
+        )
+    };
+    match status {
+        _ if refusal.is_some_and(is_closed) => &[],
+        StatusCode::UNAUTHORIZED => &[("/sign-in", "Sign in")],
+        StatusCode::FORBIDDEN if shown.limit.is_some() => &[("/settings", "See what is used"), ("/", "Dashboard")],
+        StatusCode::SERVICE_UNAVAILABLE if refusal.is_none() => &[("", "Try again"), ("/", "Dashboard")],
+        StatusCode::PAYMENT_REQUIRED => &[],
+        _ => &[("/", "Dashboard")],
+    }
 }
 
 /// Gives every refusal and problem its page, or its JSON document where a program asked.
 pub async fn render_problems(request: Request, next: Next) -> Response {
     let json = wants_json(request.uri().path(), request.headers());
+    let is_read = request.method() == http::Method::GET;
     let response = next.run(request).await;
     let extensions = response.extensions();
     let shown = match (extensions.get::<Shown>(), extensions.get::<Refusal>()) {
@@ -70,21 +95,36 @@ pub async fn render_problems(request: Request, next: Next) -> Response {
         (None, None) => return response,
     };
     let status = response.status();
-    let mut rendered = if json { as_json(status, &shown) } else { as_page(status, &shown) };
+    let refusal = extensions.get::<Refusal>().copied();
+    let wait = response.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
+    let mut rendered = if json {
+        as_json(status, &shown)
+    } else {
+        let page = ProblemPage {
+            style: STYLE,
+            status: status.as_u16(),
+            title: shown.title,
+            detail: &shown.detail,
+            wait,
+            // Only a page that was being looked at: a write is never sent again without its sender.
+            again: wait.filter(|_| is_read && refusal == Some(Refusal::Hibernated)),
+            links: links(status, refusal, &shown),
+        };
+        as_page(&page)
+    };
     for name in KEPT_HEADERS {
-        if let Some(value) = response.headers().get(&name) {
-            rendered.headers_mut().insert(name, value.clone());
+        for value in response.headers().get_all(&name) {
+            rendered.headers_mut().append(name.clone(), value.clone());
         }
     }
     *rendered.status_mut() = status;
     rendered
 }
 
-fn as_page(status: StatusCode, shown: &Shown) -> Response {
-    let page = ProblemPage { style: STYLE, status: status.as_u16(), title: shown.title, detail: &shown.detail };
+fn as_page(page: &ProblemPage<'_>) -> Response {
     match page.render() {
-        Ok(page) => Html(page).into_response(),
-        Err(_) => shown.title.into_response(),
+        Ok(html) => Html(html).into_response(),
+        Err(_) => page.title.to_owned().into_response(),
     }
 }
 

@@ -2,28 +2,39 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn;
-use axum::routing::{get, post};
+use axum::middleware::{from_fn, from_fn_with_state};
 
+use super::accounts::Users;
 use super::problem::Problem;
 use super::product::Product;
-use super::{accounts, api, files, home, plant, render, same_origin};
-use crate::tenancy::layers;
+use super::{accounts, files, plant, render, same_origin};
+use crate::tenancy::layers::auth::{self, Auth};
+use crate::tenancy::layers::subscription::OpenPaths;
+use crate::tenancy::layers::{self, verified};
 
 /// Largest body that is read: forms and small JSON documents.
 const MAX_BODY: usize = 64 * 1024;
 
 /// The whole product.
 pub fn router(product: &Product) -> Router {
+    let auth = Auth { tenancy: product.tenancy().clone(), guard: Users { mailer: product.mailer().clone() } };
+    let know_user = || from_fn_with_state(auth.clone(), auth::know_user::<Users>);
+    let require_user = || from_fn_with_state(auth.clone(), auth::require_user::<Users>);
     let signed_in = accounts::signed_in().merge(plant::signed_in()).merge(files::signed_in(product.files()));
+    let signed_in = layers::within_plan(signed_in, OpenPaths::default())
+        // The one that is added last sees the request first.
+        .route_layer(from_fn_with_state(auth.clone(), verified::require_verified::<Users>))
+        .route_layer(require_user());
+    let public = accounts::public()
+        .route_layer(from_fn_with_state(product.clone(), accounts::form_secret))
+        .route_layer(know_user());
     let routes = Router::new()
-        .merge(accounts::public())
-        .merge(files::public())
+        .merge(public)
+        .merge(accounts::unverified().route_layer(require_user()))
         .merge(signed_in)
-        .route("/", get(home::show))
-        .route("/assets", post(home::add_asset))
-        .route("/api/tenant", get(api::tenant))
-        .route("/api/assets", post(api::add_asset))
+        .merge(files::public())
+        // For whoever wants to know whether a tenant is served; asks its database.
+        .merge(Router::new().route("/api/tenant", axum::routing::get(plant::settings::tenant)).route_layer(know_user()))
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))

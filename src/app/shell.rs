@@ -28,6 +28,8 @@ pub struct Shell {
     pub path: String,
     /// Nothing can be changed right now.
     pub read_only: bool,
+    /// What the page before has done, where it led here.
+    pub notice: Option<&'static str>,
     /// Empty where nobody has a session.
     csrf: String,
 }
@@ -62,7 +64,44 @@ impl<S: Send + Sync> FromRequestParts<S> for Shell {
             user: parts.extensions.get::<CurrentUser>().cloned(),
             path: parts.uri.path().to_owned(),
             read_only: tenant.entry().state == TenantState::ReadOnly,
+            notice: parts.uri.query().and_then(notice),
             csrf: parts.extensions.get::<CsrfToken>().map(|token| token.0.to_string()).unwrap_or_default(),
         })
+    }
+}
+
+/// What `?done=…` says; forms that succeed lead to a page with it. Only these words are known, so that a link cannot put
+/// somebody else's text on a page.
+fn notice(query: &str) -> Option<&'static str> {
+    let word = query.split('&').find_map(|pair| pair.strip_prefix("done="))?;
+    Some(match word {
+        "added" => "Added.",
+        "saved" => "Saved.",
+        "unchanged" => "Nothing was changed.",
+        "retired" => "Retired. Its routines are paused; its history stays.",
+        "restored" => "Back in use. Resume its routines where they are needed.",
+        "paused" => "Paused. Nothing becomes due until it is resumed.",
+        "resumed" => "Resumed.",
+        "started" => "Started. The work is yours.",
+        "completed" => "Completed. Well done.",
+        "skipped" => "Skipped.",
+        "planned" => "What is due is on the list.",
+        "choose" => "Open the asset that the routine is for, and add the routine there.",
+        "sample" => "Filled with sample data. Look around.",
+        "removed" => "Removed.",
+        "sent" => "Sent.",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_words_become_a_notice() {
+        assert_eq!(notice("page=2&done=saved"), Some("Saved."));
+        assert_eq!(notice("done=Send+money"), None);
+        assert_eq!(notice("undone=saved"), None);
     }
 }

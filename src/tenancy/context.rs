@@ -7,7 +7,10 @@ use http::request::Parts;
 use tracing::Span;
 
 use super::cache::TenantCache;
+use super::clock::Clock;
+use super::limits::TenantLimits;
 use super::pool::TenantPool;
+use super::queue::TenantQueue;
 use super::storage::TenantStorage;
 use super::{Refusal, Tenancy};
 use crate::api::routing::RoutingEntry;
@@ -24,10 +27,16 @@ pub struct TenantContext {
     host: Arc<str>,
     /// Borrows connections to this tenant's database; cheap to clone, holds none itself.
     pool: TenantPool,
-    /// This tenant's part of Redis.
+    /// This tenant's part of the cache; what is in it is shared by all pods.
     cache: TenantCache,
     /// This tenant's files; holds no connection either.
     storage: TenantStorage,
+    /// Counts what this tenant does, over all pods.
+    limits: TenantLimits,
+    /// The writing end of this tenant's queue.
+    queue: TenantQueue,
+    /// The app's clock, the same for all tenants.
+    clock: Clock,
     /// The request's span. Work that outlives the request (a spawned task) is instrumented with it, so that its lines
     /// carry the tenant too.
     span: Span,
@@ -37,9 +46,12 @@ impl TenantContext {
     /// Only [`super::layers`] calls this.
     pub(super) fn new(entry: Arc<RoutingEntry>, host: Arc<str>, tenancy: &Tenancy, span: Span) -> Self {
         let pool = tenancy.pools().of(entry.clone());
-        let cache = TenantCache::new(entry.uuid, tenancy.redis().cloned());
+        let cache = tenancy.cache().of(entry.uuid);
         let storage = TenantStorage::new(entry.uuid, tenancy.storage().cloned());
-        Self { entry, host, pool, cache, storage, span }
+        let limits = tenancy.limits().of(entry.uuid);
+        let clock = tenancy.clock().clone();
+        let queue = TenantQueue::new(entry.clone(), tenancy.redis().cloned(), clock.clone());
+        Self { entry, host, pool, cache, storage, limits, queue, clock, span }
     }
 
     /// Who it is and what its plan allows.
@@ -65,6 +77,21 @@ impl TenantContext {
     /// The tenant's files.
     pub fn storage(&self) -> &TenantStorage {
         &self.storage
+    }
+
+    /// How often something happened here.
+    pub fn limits(&self) -> &TenantLimits {
+        &self.limits
+    }
+
+    /// The tenant's queue, to put work into.
+    pub fn queue(&self) -> &TenantQueue {
+        &self.queue
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The request's log span.

@@ -12,6 +12,8 @@ use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Version};
 use ipnet::IpNet;
 
+use super::client::{self, ClientAddress};
+
 /// Longest host name that DNS allows, without the trailing dot.
 const MAX_HOST: usize = 253;
 /// Longest label between two dots.
@@ -75,7 +77,13 @@ impl HostResolver {
         Ok(named)
     }
 
-    fn trusts(&self, peer: Option<IpAddr>) -> bool {
+    /// Who sent the request, for limits and for logs: the peer, or, where that is a trusted proxy, the last address in
+    /// `X-Forwarded-For` that is none. What stands further left, anybody may have written.
+    pub fn client_of<B>(&self, request: &Request<B>) -> ClientAddress {
+        client::address(peer(request), request.headers(), |address| self.trusts(Some(address)))
+    }
+
+    pub(super) fn trusts(&self, peer: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| self.trusted.iter().any(|network| network.contains(&peer)))
     }
 }

@@ -24,17 +24,29 @@
 //! | what a handler gets | [`context`] |
 //! | how connections are kept apart | [`pool`] |
 //! | where files are kept | [`storage`] |
+//! | who is signed in | [`session`], [`layers::auth`] |
+//! | how rows are found and made | [`repository`] |
+//! | what pages need not make again | [`cache`] |
+//! | how often something may happen | [`limits`] |
+//! | what is done later | [`queue`] |
+//! | how Redis is reached, and what happens without it | [`redis`] |
 //! | what is measured | [`metrics`] |
 
 pub mod cache;
+pub mod client;
+pub mod clock;
 pub mod context;
 pub mod host;
 pub mod layers;
+pub mod limits;
 pub mod metrics;
 pub mod pool;
+pub mod queue;
 pub mod redis;
 mod refusal;
+pub mod repository;
 pub mod routing;
+pub mod session;
 pub mod storage;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -43,17 +55,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use prometheus_client::registry::Registry;
 
 pub use self::context::TenantContext;
 pub use self::refusal::Refusal;
 
+use self::cache::Cache;
+use self::clock::Clock;
 use self::host::HostResolver;
 use self::layers::identify::CentralHosts;
+use self::limits::Limits;
 use self::metrics::TenantMetrics;
 use self::pool::{PoolSettings, TenantPools};
 use self::redis::{Redis, RedisSettings};
 use self::routing::RoutingTable;
+use self::session::{Ending, Holder, SessionError, SessionId, SessionSettings, Sessions};
 use self::storage::{Storage, StorageSettings, StorageSettingsError};
+use crate::api::tenant::TenantState;
 use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Change};
 
@@ -76,6 +94,13 @@ pub struct TenancySettings {
     pub signing: Option<SigningKeys>,
     /// Where files are kept; without it there are none.
     pub storage: Option<StorageSettings>,
+    /// How long sessions live.
+    pub sessions: SessionSettings,
+    /// Paths whose requests write nothing of the tenant's, as signing in and out: served while the tenant is read-only,
+    /// whatever their method.
+    pub always_served: &'static [&'static str],
+    /// What time it is.
+    pub clock: Clock,
 }
 
 impl TenancySettings {
@@ -90,6 +115,9 @@ impl TenancySettings {
             redis: None,
             signing: None,
             storage: None,
+            sessions: SessionSettings::default(),
+            always_served: &[],
+            clock: Clock::system(),
         }
     }
 }
@@ -119,8 +147,14 @@ struct Inner {
     pools: TenantPools,
     metrics: TenantMetrics,
     redis: Option<Redis>,
+    cache: Cache,
+    limits: Limits,
     signing: Option<SigningKeys>,
     storage: Option<Storage>,
+    sessions: Sessions,
+    ending: Ending,
+    always_served: &'static [&'static str],
+    clock: Clock,
 }
 
 impl Tenancy {
@@ -129,6 +163,8 @@ impl Tenancy {
     /// # Errors
     /// A setting makes no sense.
     pub fn new(settings: &TenancySettings) -> Result<Self, SettingsError> {
+        let redis = settings.redis.clone().map(Redis::new);
+        let sessions = Sessions::new(redis.clone(), settings.sessions);
         Ok(Self(Arc::new(Inner {
             hosts: HostResolver::new(&settings.trusted_proxies).map_err(SettingsError::TrustedProxy)?,
             central: CentralHosts::new(&settings.base_domain, settings.admin_host.as_deref())
@@ -136,9 +172,15 @@ impl Tenancy {
             routing: RoutingTable::default(),
             pools: TenantPools::new(settings.pool),
             metrics: TenantMetrics::new(settings.metrics_max_tenants),
-            redis: settings.redis.clone().map(Redis::new),
+            cache: Cache::new(redis.clone()),
+            limits: Limits::new(redis.clone()),
+            redis,
             signing: settings.signing.clone(),
             storage: settings.storage.as_ref().map(Storage::new).transpose()?,
+            ending: Ending::new(sessions.clone()),
+            sessions,
+            always_served: settings.always_served,
+            clock: settings.clock.clone(),
         })))
     }
 
@@ -167,6 +209,29 @@ impl Tenancy {
         self.0.redis.as_ref()
     }
 
+    /// All tenants' caches.
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// All tenants' counters.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Makes all figures of the request side part of what `/metrics` answers.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics().register(registry);
+        if let Some(redis) = self.redis() {
+            redis.register(registry);
+        }
+    }
+
     /// What links are signed with, where it is known.
     pub fn signing(&self) -> Option<&SigningKeys> {
         self.0.signing.as_ref()
@@ -175,6 +240,35 @@ impl Tenancy {
     /// Where files are kept, where there is such a place.
     pub fn storage(&self) -> Option<&Storage> {
         self.0.storage.as_ref()
+    }
+
+    /// Every tenant's sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
+    /// Begins a session at a tenant that is served.
+    ///
+    /// # Errors
+    /// Redis is away, or the tenant has been suspended or removed since the request came in.
+    pub async fn begin_session(&self, tenant: &TenantContext, holder: Holder) -> Result<SessionId, SessionError> {
+        let session = self.sessions().begin(tenant.entry().uuid, holder).await?;
+        // Looked at after it was written: a suspension is first published and then ends what it finds, so either it
+        // finds this session or this session finds it.
+        let served = self
+            .routing()
+            .find(tenant.host())
+            .filter(|entry| entry.uuid == tenant.entry().uuid && entry.state != TenantState::Suspended);
+        if served.is_none() {
+            self.sessions().end(&session).await?;
+            return Err(SessionError::NotServed);
+        }
+        Ok(session)
+    }
+
+    /// Whether requests for a path are served although the tenant is read-only.
+    fn is_always_served(&self, path: &str) -> bool {
+        self.0.always_served.contains(&path)
     }
 
     fn central(&self) -> &CentralHosts {
@@ -207,10 +301,14 @@ impl Tenancy {
                 for entry in &updated.changed {
                     self.pools().route(entry);
                     self.metrics().admit(entry.uuid);
+                    if entry.state == TenantState::Suspended {
+                        self.0.ending.end_all(entry.uuid);
+                    }
                 }
                 for tenant in &updated.removed {
                     self.pools().forget(*tenant);
                     self.metrics().forget(*tenant);
+                    self.0.ending.end_all(*tenant);
                 }
                 let (changed, removed) = (updated.changed.len(), updated.removed.len());
                 if changed + removed > 0 {

@@ -1,10 +1,13 @@
 //! Why a request does not reach a tenant's handlers.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 
 use super::host::HostError;
+use super::layers::subscription::Lapse;
 
 /// A request that the layers answer themselves.
 ///
@@ -25,15 +28,30 @@ pub enum Refusal {
     Hibernated,
     /// A write to a tenant that is read-only.
     ReadOnly,
+    /// The trial or the subscription has ended.
+    NoSubscription(Lapse),
+    /// More requests than the plan has, or more attempts than anybody needs.
+    TooMany {
+        /// Seconds after which it may be tried again, at least one.
+        retry_after: u64,
+    },
 }
 
 impl Refusal {
+    /// Too many, until that much time has passed. Rounded up: whoever waits as told is not refused again.
+    pub fn too_many(retry_after: Duration) -> Self {
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        Self::TooMany { retry_after: seconds.max(1) }
+    }
+
     /// The status it is answered with.
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadHost(_) => StatusCode::BAD_REQUEST,
             Self::UnknownHost | Self::Central => StatusCode::NOT_FOUND,
             Self::Suspended | Self::Hibernated | Self::ReadOnly => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoSubscription(_) => StatusCode::PAYMENT_REQUIRED,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -46,6 +64,9 @@ impl Refusal {
             Self::Suspended => "This site is not available",
             Self::Hibernated => "Waking up",
             Self::ReadOnly => "Read-only for now",
+            Self::NoSubscription(Lapse::TrialEnded) => "The trial has ended",
+            Self::NoSubscription(_) => "The subscription has ended",
+            Self::TooMany { .. } => "Too many requests",
         }
     }
 
@@ -60,6 +81,17 @@ impl Refusal {
             Self::ReadOnly => {
                 "You can look at everything, but nothing can be changed right now. Try again later.".into()
             }
+            Self::NoSubscription(lapse) => {
+                let why = match lapse {
+                    Lapse::TrialEnded => "The time to try it out is over.",
+                    Lapse::Cancelled => "It was cancelled, and the time that was paid for is over.",
+                    Lapse::Unpaid => "The last invoice was not paid.",
+                    Lapse::Paused => "It is paused.",
+                };
+                format!("{why} Everything that was entered is kept. An administrator can go on in the settings.")
+            }
+            Self::TooMany { retry_after: 1 } => "Try again in a second.".into(),
+            Self::TooMany { retry_after } => format!("Try again in {retry_after} seconds."),
         }
     }
 
@@ -68,8 +100,10 @@ impl Refusal {
         let mut headers = HeaderMap::new();
         // A state ends; an answer that a cache remembers does not.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self == Self::Hibernated {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        match self {
+            Self::Hibernated => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("5"))),
+            Self::TooMany { retry_after } => drop(headers.insert(RETRY_AFTER, HeaderValue::from(retry_after))),
+            _ => {}
         }
         headers
     }

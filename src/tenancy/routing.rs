@@ -104,6 +104,11 @@ impl RoutingTable {
         self.published.load().get(canonical_host).cloned()
     }
 
+    /// The same, with the host in the form that outlives the request, so that it is not copied for each of them.
+    pub fn find_host(&self, canonical_host: &str) -> Option<(Arc<str>, Arc<RoutingEntry>)> {
+        self.published.load().get_key_value(canonical_host).map(|(host, entry)| (host.clone(), entry.clone()))
+    }
+
     /// Number of hosts that are served.
     pub fn hosts(&self) -> usize {
         self.published.load().len()

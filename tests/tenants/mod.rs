@@ -1,13 +1,17 @@
-//! Tenants on a real PostgreSQL, laid out as the operator does it, and an app that serves them.
+//! Tenants on a real PostgreSQL, laid out as the operator does it, an app that serves them, and people who use it.
 
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use futures::FutureExt;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use maintenance_os::api::plan::PlanLimits;
 use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, RoutingSlice, Subscription};
 use maintenance_os::api::slices::SCHEMA;
@@ -15,6 +19,8 @@ use maintenance_os::api::tenant::TenantState;
 use maintenance_os::app;
 use maintenance_os::slices::{Acknowledgements, Change};
 use maintenance_os::tenancy::pool::PoolSettings;
+use maintenance_os::tenancy::redis::RedisSettings;
+use maintenance_os::tenancy::session::{Holder, SessionId};
 use maintenance_os::tenancy::{Tenancy, TenancySettings};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
@@ -31,6 +37,24 @@ fn variable(name: &str) -> String {
              `source ~/.cache/maintenance-os/postgres-local/env`"
         )
     })
+}
+
+/// The Redis of the tests; each test's tenants have uuids of their own, so they share it.
+pub fn redis() -> RedisSettings {
+    let variable = |name: &str| {
+        std::env::var(name).unwrap_or_else(|_| {
+            panic!(
+                "{name} is not set. These tests need Redis 7: run `e2e/cluster/redis-local.sh start`, then \
+                 `source ~/.cache/maintenance-os/redis-local/env`"
+            )
+        })
+    };
+    RedisSettings {
+        host: variable("MOS_TEST_REDIS_HOST"),
+        port: variable("MOS_TEST_REDIS_PORT").parse().expect("MOS_TEST_REDIS_PORT is a port"),
+        password: std::env::var("MOS_TEST_REDIS_PASSWORD").ok(),
+        databases: [0, 1, 2],
+    }
 }
 
 /// The server and its administrator.
@@ -71,6 +95,21 @@ impl Server {
         connection.execute("BEGIN").await.unwrap();
         connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.unwrap();
         connection
+    }
+
+    /// A user of that role who can work at once, and a token of theirs. The same each time it is called.
+    pub async fn user(&self, tenant: &RoutingEntry, role: &str) -> (i64, String) {
+        let token = format!("mos_{role}-{}", tenant.uuid.simple());
+        let statements = format!(
+            "INSERT INTO users (email, name, role, email_verified_at) VALUES ('{role}@test.example', 'Test {role}', '{role}', now())
+                 ON CONFLICT (lower(email)) DO NOTHING;
+             INSERT INTO api_tokens (user_id, name, prefix, token_sha256)
+                 SELECT id, 'test', 'mos_', sha256(convert_to('{token}', 'UTF8')) FROM users WHERE email = '{role}@test.example'
+                 ON CONFLICT (token_sha256) DO NOTHING;"
+        );
+        self.sql(&tenant.database.name, &statements).await;
+        let id = format!("SELECT id FROM users WHERE email = '{role}@test.example'");
+        (self.number(&tenant.database.name, &id).await, token)
     }
 
     /// The layout of a tenant's database, as the operator makes it.
@@ -163,33 +202,49 @@ fn entry(server: &Server, uuid: Uuid) -> RoutingEntry {
     }
 }
 
+/// Somebody who is signed in.
+#[derive(Clone)]
+pub struct Client {
+    pub host: String,
+    /// The user's id.
+    pub user: i64,
+    /// The session's cookie, as a browser sends it.
+    pub cookie: String,
+    /// The secret of the session's forms.
+    pub csrf: String,
+    /// A token for `/api`.
+    pub token: String,
+}
+
 /// The app, and the way to tell it of routing.
 pub struct App {
     pub tenancy: Tenancy,
     pub router: Router,
+    /// Who has been signed in, by tenant and role.
+    clients: Mutex<HashMap<(Uuid, String), Client>>,
     changes: UnboundedSender<Change>,
     generation: u64,
 }
 
 impl App {
     pub async fn serving(tenants: &[RoutingEntry], pool: PoolSettings) -> Self {
-        let settings = TenancySettings { pool, ..TenancySettings::new("maintenance-os.com") };
-        Self::with(tenants, &settings, app::Product::new).await
+        Self::with(tenants, TenancySettings { pool, ..settings() }, |product| product).await
     }
 
-    /// The same with other settings and another product.
+    /// With other settings than the usual ones.
     pub async fn with(
         tenants: &[RoutingEntry],
-        settings: &TenancySettings,
-        product: impl FnOnce(&Tenancy) -> app::Product,
+        settings: TenancySettings,
+        change: impl FnOnce(app::Product) -> app::Product,
     ) -> Self {
-        let tenancy = Tenancy::new(settings).unwrap();
+        let tenancy = Tenancy::new(&settings).unwrap();
         let (changes, received) = unbounded();
         let follower = tenancy.clone();
         tokio::spawn(async move {
             follower.follow(received, 1, Acknowledgements::new()).await;
         });
-        let mut app = Self { router: app::router(&product(&tenancy)), tenancy, changes, generation: 0 };
+        let router = app::router(&change(app::Product::new(&tenancy)));
+        let mut app = Self { router, tenancy, clients: Mutex::default(), changes, generation: 0 };
         app.route(tenants);
         for tenant in tenants {
             eventually("the tenant is routed", async || app.tenancy.routing().find(&tenant.primary_host).is_some())
@@ -206,28 +261,66 @@ impl App {
         self.changes.unbounded_send(Change { slice: "routing-00".into(), content }).unwrap();
     }
 
-    pub async fn get(&self, tenant: &RoutingEntry, path: &str) -> Answer {
-        let request = Request::get(path).header("host", &tenant.primary_host).body(Body::empty()).unwrap();
+    /// Signs somebody of that role in (`viewer`, `technician`, `manager` or `admin`), or returns who is already. Passes by
+    /// the sign-in page and its slow hash of a password.
+    pub async fn client(&self, tenant: &RoutingEntry, role: &str) -> Client {
+        let key = (tenant.uuid, role.to_owned());
+        if let Some(client) = self.clients.lock().unwrap().get(&key) {
+            return client.clone();
+        }
+        let (user, token) = Server::from_environment().user(tenant, role).await;
+        let client = self.session(tenant, user, token).await;
+        self.clients.lock().unwrap().entry(key).or_insert(client).clone()
+    }
+
+    /// A new session of a user whose generation is 0.
+    pub async fn session(&self, tenant: &RoutingEntry, user: i64, token: String) -> Client {
+        let holder = Holder { user: user.to_string(), generation: 0 };
+        let session: SessionId = self.tenancy.sessions().begin(tenant.uuid, holder).await.unwrap();
+        Client {
+            host: tenant.primary_host.clone(),
+            user,
+            cookie: format!("mo_session={}", session.text()),
+            csrf: session.form_secret(),
+            token,
+        }
+    }
+
+    /// Opens a page, or reads a document with the token.
+    pub async fn get_as(&self, client: &Client, path: &str) -> Answer {
+        answer(&self.router, client.request(Method::GET, path).body(Body::empty()).unwrap()).await
+    }
+
+    /// Sends a form from one of our own pages.
+    pub async fn post_as(&self, client: &Client, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let mut fields = fields.to_vec();
+        fields.push(("csrf", &client.csrf));
+        let request = client
+            .request(Method::POST, path)
+            .header("origin", format!("https://{}", client.host))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(form(&fields)))
+            .unwrap();
         answer(&self.router, request).await
+    }
+
+    /// Sends a document with the token.
+    pub async fn json_as(&self, client: &Client, method: Method, path: &str, document: &serde_json::Value) -> Answer {
+        let request = client.request(method, path).header("content-type", "application/json");
+        answer(&self.router, request.body(Body::from(document.to_string())).unwrap()).await
+    }
+
+    pub async fn get(&self, tenant: &RoutingEntry, path: &str) -> Answer {
+        self.get_as(&self.client(tenant, "admin").await, path).await
     }
 
     pub async fn add_by_form(&self, tenant: &RoutingEntry, name: &str) -> Answer {
-        let request = Request::post("/assets")
-            .header("host", &tenant.primary_host)
-            .header("origin", format!("https://{}", tenant.primary_host))
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(Body::from(format!("name={name}")))
-            .unwrap();
-        answer(&self.router, request).await
+        self.post_as(&self.client(tenant, "admin").await, "/assets", &[("name", name)]).await
     }
 
     pub async fn add_by_json(&self, tenant: &RoutingEntry, name: &str) -> Answer {
-        let request = Request::post("/api/assets")
-            .header("host", &tenant.primary_host)
-            .header("content-type", "application/json")
-            .body(Body::from(serde_json::json!({ "name": name }).to_string()))
-            .unwrap();
-        answer(&self.router, request).await
+        let client = self.client(tenant, "admin").await;
+        self.json_as(&client, Method::POST, "/api/assets", &serde_json::json!({ "name": name })).await
     }
 
     pub async fn assets(&self, tenant: &RoutingEntry) -> i64 {
@@ -235,6 +328,41 @@ impl App {
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
         serde_json::from_str::<serde_json::Value>(&answer.body).unwrap()["assets"].as_i64().unwrap()
     }
+}
+
+impl Client {
+    /// A request of theirs: with the token at `/api`, else with the session's cookie.
+    pub fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        let request = Request::builder().method(method).uri(path).header("host", &self.host);
+        if path.starts_with("/api/") {
+            request.header("authorization", format!("Bearer {}", self.token))
+        } else {
+            request.header("cookie", &self.cookie)
+        }
+    }
+}
+
+/// The usual settings.
+pub fn settings() -> TenancySettings {
+    TenancySettings {
+        redis: Some(redis()),
+        always_served: app::ALWAYS_SERVED,
+        ..TenancySettings::new("maintenance-os.com")
+    }
+}
+
+/// Fields as a browser sends them.
+pub fn form(fields: &[(&str, &str)]) -> String {
+    let escaped = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| {
+                let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+                if plain { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+            })
+            .collect()
+    };
+    let pairs: Vec<_> = fields.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+    pairs.join("&")
 }
 
 pub struct Answer {

@@ -31,6 +31,16 @@ impl Role {
         }
     }
 
+    /// As people read it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Viewer => "Viewer",
+            Self::Technician => "Technician",
+            Self::Manager => "Manager",
+            Self::Admin => "Administrator",
+        }
+    }
+
     /// The role of that name.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Viewer, Self::Technician, Self::Manager, Self::Admin].into_iter().find(|role| role.as_str() == name)

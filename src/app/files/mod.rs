@@ -30,9 +30,7 @@ use jiff::SignedDuration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-#[allow(unused_imports, reason = "for the pages of assets and executions")]
 pub use self::attachments::{Attachments, Subject};
-#[allow(unused_imports, reason = "for the page that shows usage against the plan's limits")]
 pub use self::ledger::used as storage_used;
 
 use super::product::Product;

@@ -27,6 +27,8 @@ pub enum Site {
 
 /// The layer.
 pub async fn identify_tenant(State(tenancy): State<Tenancy>, mut request: Request, next: Next) -> Response {
+    let client = tenancy.hosts().client_of(&request);
+    request.extensions_mut().insert(client);
     let site = match site_of(&tenancy, &request) {
         Ok(site) => site,
         Err(refusal) => {
@@ -45,8 +47,8 @@ fn site_of(tenancy: &Tenancy, request: &Request) -> Result<Site, Refusal> {
     if let Some(site) = tenancy.central().site(&host) {
         return Ok(site);
     }
-    let entry = tenancy.routing().find(&host).ok_or(Refusal::UnknownHost)?;
-    Ok(Site::Tenant { entry, host: Arc::from(host) })
+    let (host, entry) = tenancy.routing().find_host(&host).ok_or(Refusal::UnknownHost)?;
+    Ok(Site::Tenant { entry, host })
 }
 
 /// The hosts that are never a tenant's.

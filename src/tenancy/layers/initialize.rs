@@ -25,7 +25,8 @@ pub async fn initialize_tenancy(State(tenancy): State<Tenancy>, mut request: Req
         // The path alone: a query may carry what does not belong into logs.
         path = request.uri().path(),
     );
-    let refusal = refused(entry.state, request.method());
+    let is_write = !is_read(request.method()) && !tenancy.is_always_served(request.uri().path());
+    let refusal = refused(entry.state, is_write);
     request.extensions_mut().insert(TenantContext::new(entry, host, &tenancy, span.clone()));
     async {
         let response = match refusal {
@@ -41,10 +42,10 @@ pub async fn initialize_tenancy(State(tenancy): State<Tenancy>, mut request: Req
 
 /// What a state means for a request. The context is made in every state: an app's own layers further out may want to
 /// show the tenant's name, and a pool that is never asked opens no connection.
-fn refused(state: TenantState, method: &Method) -> Option<Refusal> {
+fn refused(state: TenantState, is_write: bool) -> Option<Refusal> {
     match state {
         TenantState::Active => None,
-        TenantState::ReadOnly => (!is_read(method)).then_some(Refusal::ReadOnly),
+        TenantState::ReadOnly => is_write.then_some(Refusal::ReadOnly),
         TenantState::Suspended => Some(Refusal::Suspended),
         // The first cut does not wake anything; it says when to try again.
         TenantState::Hibernated => Some(Refusal::Hibernated),
