@@ -95,7 +95,8 @@ impl Place {
 }
 
 pub struct Site {
-    app: App,
+    /// Routing goes on for as long as it lives.
+    _app: App,
     pub router: Router,
     /// Who is signed in, by tenant and name.
     clients: HashMap<(Uuid, &'static str), Client>,
@@ -148,7 +149,7 @@ impl Site {
                 clients.insert((tenant.uuid, name), app.session(tenant, id, String::new()).await);
             }
         }
-        Self { router: app.router.clone(), app, clients }
+        Self { router: app.router.clone(), _app: app, clients }
     }
 
     /// The secret of somebody's forms; empty for a stranger.

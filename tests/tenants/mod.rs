@@ -49,11 +49,10 @@ pub fn redis() -> RedisSettings {
             )
         })
     };
+    let port = variable("MOS_TEST_REDIS_PORT").parse().expect("MOS_TEST_REDIS_PORT is a port");
     RedisSettings {
-        host: variable("MOS_TEST_REDIS_HOST"),
-        port: variable("MOS_TEST_REDIS_PORT").parse().expect("MOS_TEST_REDIS_PORT is a port"),
-        password: std::env::var("MOS_TEST_REDIS_PASSWORD").ok(),
-        databases: [0, 1, 2],
+        password: std::env::var("MOS_TEST_REDIS_PASSWORD").ok().map(Into::into),
+        ..RedisSettings::new(&variable("MOS_TEST_REDIS_HOST"), port)
     }
 }
 
