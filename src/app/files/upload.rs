@@ -63,8 +63,10 @@ impl FileForm {
         let multipart = multipart.map_err(|rejection| Problem::Invalid(format!("The form: {rejection}.")))?;
         let mut form = Self { multipart, clock, at_most };
         let given = form.token(settings).await?;
+        // No secret is not the empty one.
+        let token = token.filter(|token| !token.0.is_empty());
         let is_ours = token.is_some_and(|token| token.0.as_bytes().ct_eq(&given).into());
-        if is_ours { Ok(form) } else { Err(Problem::CrossSite) }
+        if is_ours { Ok(form) } else { Err(Problem::StaleForm) }
     }
 
     async fn token(&mut self, settings: &FileSettings) -> Result<Vec<u8>, Problem> {
