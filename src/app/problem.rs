@@ -112,16 +112,18 @@ impl Problem {
             Self::TooLarge | Self::FileTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Link(Rejected::Expired) => StatusCode::GONE,
-            Self::Link(Rejected::Forged) => StatusCode::FORBIDDEN,
             Self::Files(error) if error.is_away() => StatusCode::SERVICE_UNAVAILABLE,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound | Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::SignInFirst => StatusCode::UNAUTHORIZED,
-            Self::CrossSite | Self::StaleForm | Self::Unverified | Self::Forbidden(_) | Self::LimitReached { .. } => {
-                StatusCode::FORBIDDEN
-            }
+            Self::CrossSite
+            | Self::StaleForm
+            | Self::Unverified
+            | Self::Forbidden(_)
+            | Self::LimitReached { .. }
+            | Self::Link(Rejected::Forged) => StatusCode::FORBIDDEN,
             Self::NoConnection(_) | Self::SignInUnavailable | Self::Passwords(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(error) if is_outage(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Files(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -10,7 +10,7 @@ use maintenance_os::tenancy::storage::{S3Settings, StorageSettings};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::site::{Place, Site, assert_settled, bucket, used, variable};
-use crate::tenants::{eventually, with_tenants};
+use crate::tenants::{DEADLINE, eventually, with_tenants};
 
 const PATH: &str = "/assets/1/attachments";
 const SAYS_SO: &str = "Files cannot be reached right now";
@@ -132,7 +132,8 @@ async fn an_account_that_may_not_enter_the_bucket_stores_and_reads_nothing() {
         let wrong = S3Settings { secret_access_key: "wrong".into(), ..bucket() };
         let right = Site::new(database, &tenants, &StorageSettings::S3(bucket()), FileSettings::default()).await;
         let id = right.attach(&tenants[0], database, "a.txt", b"here").await;
-        for settings in [other, wrong] {
+        let nowhere = S3Settings { bucket: "nowhere".into(), ..bucket() };
+        for settings in [other, wrong, nowhere] {
             let site = Site::again(&tenants, &StorageSettings::S3(settings), FileSettings::default()).await;
             refused(&site, &tenants[0], id).await;
         }
@@ -155,6 +156,33 @@ async fn a_server_that_fails_stores_and_reads_nothing() {
         let site = Site::again(&tenants, &settings, FileSettings::default()).await;
         refused(&site, &tenants[0], id).await;
         serving.abort();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    with_tenants(1, async |database, tenants| {
+        let place = Place::disk();
+        let right = Site::new(database, &tenants, &place.settings, FileSettings::default()).await;
+        let id = right.attach(&tenants[0], database, "a.txt", b"here").await;
+        // It takes connections, and that is all.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let settings = StorageSettings::S3(S3Settings { url: Some(url), ..bucket() });
+        let site = Site::again(&tenants, &settings, FileSettings::default()).await;
+        let link = site.link(&tenants[0], id).await;
+        let asked = async {
+            let answers = [site.get(&tenants[0], "", &link), site.get(&tenants[0], "manager", "/exports/assets.csv")];
+            (
+                futures::future::join_all(answers).await,
+                site.upload(&tenants[0], "technician", PATH, "b.txt", b"b").await,
+            )
+        };
+        let (answers, upload) = tokio::time::timeout(DEADLINE + DEADLINE, asked).await.expect("nobody waits for ever");
+        assert_eq!((answers[0].status, answers[1].status), (StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK));
+        assert_eq!(upload.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(upload.text().contains(SAYS_SO), "{}", upload.text());
     })
     .await;
 }

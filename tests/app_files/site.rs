@@ -1,35 +1,35 @@
-//! An app whose visitors are signed in by a header, and what the tests ask of it.
+//! An app with somebody of each role signed in, and what the tests ask of it.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
 use futures::{Stream, StreamExt, stream};
 use http::{HeaderMap, StatusCode};
 use maintenance_os::api::routing::RoutingEntry;
-use maintenance_os::app::{CsrfToken, CurrentUser, FileSettings, Product, Role};
+use maintenance_os::app::FileSettings;
 use maintenance_os::signing::SigningKeys;
 use maintenance_os::tenancy::TenancySettings;
 use maintenance_os::tenancy::pool::PoolSettings;
 use maintenance_os::tenancy::storage::{S3Settings, StorageSettings};
 use tower::ServiceExt;
 
-use crate::tenants::{App, DEADLINE, Server};
+use uuid::Uuid;
+
+use crate::tenants::{App, Client, DEADLINE, Server, settings};
 
 pub const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000001";
-pub const CSRF: &str = "the-sessions-secret";
 const BOUNDARY: &str = "----boundary";
 
-/// Those of every tenant here; their ids are their places.
-const PEOPLE: [(&str, Role); 5] = [
-    ("viewer", Role::Viewer),
-    ("technician", Role::Technician),
-    ("colleague", Role::Technician),
-    ("manager", Role::Manager),
-    ("admin", Role::Admin),
+/// Those of every tenant here, with their roles; their ids are their places.
+const PEOPLE: [(&str, &str); 5] = [
+    ("viewer", "viewer"),
+    ("technician", "technician"),
+    ("colleague", "technician"),
+    ("manager", "manager"),
+    ("admin", "admin"),
 ];
 
 pub fn variable(name: &str) -> String {
@@ -95,8 +95,11 @@ impl Place {
 }
 
 pub struct Site {
-    pub app: App,
+    /// Routing goes on for as long as it lives.
+    _app: App,
     pub router: Router,
+    /// Who is signed in, by tenant and name.
+    clients: HashMap<(Uuid, &'static str), Client>,
 }
 
 pub struct Answer {
@@ -115,29 +118,11 @@ impl Answer {
     }
 }
 
-/// Who the header says. This stands where the session's layer will.
-async fn sign_in(mut request: Request, next: Next) -> Response {
-    let who = request.headers().get("x-test-user").and_then(|who| who.to_str().ok()).map(str::to_owned);
-    if let Some(index) = PEOPLE.iter().position(|(name, _)| Some(*name) == who.as_deref()) {
-        let (name, role) = PEOPLE[index];
-        let id = i64::try_from(index).unwrap() + 1;
-        request.extensions_mut().insert(CurrentUser {
-            id,
-            name: name.into(),
-            email: format!("{name}@acme.example"),
-            role,
-        });
-        request.extensions_mut().insert(CsrfToken(CSRF.into()));
-    }
-    next.run(request).await
-}
-
 impl Site {
     pub async fn new(server: &Server, tenants: &[RoutingEntry], place: &StorageSettings, files: FileSettings) -> Self {
         for tenant in tenants {
             let people = PEOPLE.iter().map(|(name, role)| {
-                let role = role.as_str();
-                format!("INSERT INTO users (email, name, role) VALUES ('{name}@acme.example', '{name}', '{role}');")
+                format!("INSERT INTO users (email, name, role, email_verified_at) VALUES ('{name}@acme.example', '{name}', '{role}', now());")
             });
             let asset = "INSERT INTO assets (name) VALUES ('Pump 7');
                 INSERT INTO routines (asset_id, name, interval_count, interval_unit, next_due_on)
@@ -154,10 +139,49 @@ impl Site {
             pool: PoolSettings { work: DEADLINE * 4, wait: DEADLINE, ..PoolSettings::new(12) },
             signing: Some(SigningKeys::parse(KEY).unwrap()),
             storage: Some(place.clone()),
-            ..TenancySettings::new("maintenance-os.com")
+            ..settings()
         };
-        let app = App::with(tenants, &settings, |tenancy| Product::new(tenancy).with_files(files)).await;
-        Self { router: app.router.clone().layer(from_fn(sign_in)), app }
+        let app = App::with(tenants, settings, |product| product.with_files(files)).await;
+        let mut clients = HashMap::new();
+        for tenant in tenants {
+            for (index, (name, _)) in PEOPLE.into_iter().enumerate() {
+                let id = i64::try_from(index).unwrap() + 1;
+                clients.insert((tenant.uuid, name), app.session(tenant, id, String::new()).await);
+            }
+        }
+        Self { router: app.router.clone(), _app: app, clients }
+    }
+
+    /// The secret of somebody's forms; empty for a stranger.
+    pub fn csrf(&self, tenant: &RoutingEntry, who: &'static str) -> String {
+        self.clients.get(&(tenant.uuid, who)).map(|client| client.csrf.clone()).unwrap_or_default()
+    }
+
+    pub fn cookie(&self, tenant: &RoutingEntry, who: &'static str) -> String {
+        self.clients.get(&(tenant.uuid, who)).map(|client| client.cookie.clone()).unwrap_or_default()
+    }
+
+    pub fn request(
+        &self,
+        method: &str,
+        tenant: &RoutingEntry,
+        who: &'static str,
+        path: &str,
+    ) -> http::request::Builder {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &tenant.primary_host)
+            .header("origin", format!("https://{}", tenant.primary_host));
+        match self.cookie(tenant, who) {
+            stranger if stranger.is_empty() => request,
+            cookie => request.header("cookie", cookie),
+        }
+    }
+
+    pub fn upload_request(&self, tenant: &RoutingEntry, who: &'static str, path: &str) -> http::request::Builder {
+        let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+        self.request("POST", tenant, who, path).header("content-type", kind)
     }
 
     pub async fn send(&self, request: Request) -> Answer {
@@ -167,21 +191,30 @@ impl Site {
         Answer { status: parts.status, headers: parts.headers, bytes }
     }
 
-    pub async fn get(&self, tenant: &RoutingEntry, who: &str, path: &str) -> Answer {
-        self.send(request("GET", tenant, who, path).body(Body::empty()).unwrap()).await
+    pub async fn get(&self, tenant: &RoutingEntry, who: &'static str, path: &str) -> Answer {
+        self.send(self.request("GET", tenant, who, path).body(Body::empty()).unwrap()).await
     }
 
     /// A form without a file.
-    pub async fn press(&self, tenant: &RoutingEntry, who: &str, path: &str) -> Answer {
-        let request = request("POST", tenant, who, path)
+    pub async fn press(&self, tenant: &RoutingEntry, who: &'static str, path: &str) -> Answer {
+        let csrf = self.csrf(tenant, who);
+        let request = self
+            .request("POST", tenant, who, path)
             .header("content-type", "application/x-www-form-urlencoded")
-            .body(Body::from(format!("csrf={CSRF}")));
+            .body(Body::from(format!("csrf={csrf}")));
         self.send(request.unwrap()).await
     }
 
-    pub async fn upload(&self, tenant: &RoutingEntry, who: &str, path: &str, name: &str, content: &[u8]) -> Answer {
-        let body = form(CSRF, name, content);
-        let request = upload_request(tenant, who, path).header("content-length", body.len());
+    pub async fn upload(
+        &self,
+        tenant: &RoutingEntry,
+        who: &'static str,
+        path: &str,
+        name: &str,
+        content: &[u8],
+    ) -> Answer {
+        let body = form(&self.csrf(tenant, who), name, content);
+        let request = self.upload_request(tenant, who, path).header("content-length", body.len());
         self.send(request.body(Body::from(body)).unwrap()).await
     }
 
@@ -198,19 +231,6 @@ impl Site {
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text());
         answer.header("location").to_owned()
     }
-}
-
-pub fn request(method: &str, tenant: &RoutingEntry, who: &str, path: &str) -> http::request::Builder {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", &tenant.primary_host)
-        .header("origin", format!("https://{}", tenant.primary_host))
-        .header("x-test-user", who)
-}
-
-pub fn upload_request(tenant: &RoutingEntry, who: &str, path: &str) -> http::request::Builder {
-    request("POST", tenant, who, path).header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
 }
 
 /// What comes before the file.
@@ -232,9 +252,9 @@ pub fn form(csrf: &str, name: &str, content: &[u8]) -> Vec<u8> {
 }
 
 /// A form whose file comes as `parts` do.
-pub fn form_of(name: &str, parts: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) -> Body {
+pub fn form_of(csrf: &str, name: &str, parts: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) -> Body {
     let ok = |bytes: Vec<u8>| stream::iter([Ok(Bytes::from(bytes))]);
-    Body::from_stream(ok(before(CSRF, name)).chain(parts).chain(ok(after())))
+    Body::from_stream(ok(before(csrf, name)).chain(parts).chain(ok(after())))
 }
 
 /// Bytes that the database has counted.
@@ -252,7 +272,8 @@ pub async fn assert_settled(server: &Server, tenant: &RoutingEntry) {
 
 /// A picture that is no bomb.
 pub fn photo(width: u32, height: u32) -> Vec<u8> {
-    let picture = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 90]));
+    let picture =
+        image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x.to_le_bytes()[0], y.to_le_bytes()[0], 90]));
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
     bytes.into_inner()

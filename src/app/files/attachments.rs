@@ -158,8 +158,8 @@ pub fn size(bytes: i64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
     let (kb, mb) = (bytes as f64 / 1e3, bytes as f64 / 1e6);
     match bytes {
-        ..1_000 => format!("{bytes} bytes"),
-        ..1_000_000 => format!("{kb:.0} kB"),
+        ..=999 => format!("{bytes} bytes"),
+        1_000..=999_999 => format!("{kb:.0} kB"),
         _ => format!("{mb:.1} MB"),
     }
 }
@@ -196,10 +196,9 @@ pub async fn add(
         tenant.database().transaction(async |db: &mut PgConnection| insert(db, user, subject, &new).await).await
     }
     .await;
-    if added.is_err() {
-        ledger::give_back(tenant, &path).await;
-        if let Some(path) = preview_path {
-            ledger::give_back(tenant, &path).await;
+    if let Err(problem) = &added {
+        for path in [Some(path), preview_path].into_iter().flatten() {
+            ledger::give_up(tenant, &path, problem).await;
         }
     }
     added

@@ -92,7 +92,10 @@ async fn find(tenant: &TenantContext, path: &ObjectPath) -> Result<Option<File>,
         let found = sqlx::query_scalar!("SELECT name FROM attachments WHERE preview_path = $1", text);
         let name = found.fetch_optional(&mut *db).await?;
         // The extension of a preview is ours, and says what we encoded.
-        let kind = if text.ends_with(".png") { FileKind::Png } else { FileKind::Jpeg };
+        let kind = match text.rsplit_once('.') {
+            Some((_, "png")) => FileKind::Png,
+            _ => FileKind::Jpeg,
+        };
         Ok::<_, Problem>(name.map(|name| File { name, kind, is_preview: true }))
     };
     tenant.database().run(query).await

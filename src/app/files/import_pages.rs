@@ -143,8 +143,8 @@ async fn take(files: &Files, tenant: &TenantContext, user: &CurrentUser, mut for
         tenant.database().transaction(insert).await
     }
     .await;
-    if checked.is_err() {
-        ledger::give_back(tenant, &path).await;
+    if let Err(problem) = &checked {
+        ledger::give_up(tenant, &path, problem).await;
     }
     checked
 }

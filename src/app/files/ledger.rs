@@ -6,6 +6,7 @@
 
 use futures::StreamExt;
 use sqlx::postgres::PgConnection;
+use tracing::Instrument;
 
 use crate::app::problem::Problem;
 use crate::tenancy::TenantContext;
@@ -61,8 +62,18 @@ pub async fn settle(db: &mut PgConnection, path: &ObjectPath, stored: &Stored) -
     Ok(())
 }
 
-/// Removes an object whose upload failed, and gives its bytes back. What does not work now is done by a later sweep.
-pub async fn give_back(tenant: &TenantContext, path: &ObjectPath) {
+/// Cleans up after an upload that failed with `problem`. Where storage is away, the visitor is not kept waiting for it a
+/// second time.
+pub async fn give_up(tenant: &TenantContext, path: &ObjectPath, problem: &Problem) {
+    if !matches!(problem, Problem::Files(error) if error.is_away()) {
+        return give_back(tenant, path).await;
+    }
+    let (tenant, path, span) = (tenant.clone(), path.clone(), tenant.span().clone());
+    tokio::spawn(async move { give_back(&tenant, &path).await }.instrument(span));
+}
+
+/// Removes an object and gives its bytes back. What does not work now is done by a later sweep.
+async fn give_back(tenant: &TenantContext, path: &ObjectPath) {
     if let Err(error) = remove(tenant, path).await {
         tracing::warn!(target: "tenant", %error, %path, "an object is left for the next sweep");
     }

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::response::Redirect;
 use axum::routing::{get, post};
 use jiff::SignedDuration;
 use tokio::sync::Semaphore;
@@ -132,6 +133,7 @@ pub fn signed_in(files: &Files) -> Router<Product> {
         .route("/imports/{id}", get(import_pages::show))
         .route("/imports/{id}/apply", post(import_pages::apply))
         .route("/imports/{id}/refused.csv", get(import_pages::refused))
+        .route("/exports", get(async || Redirect::to("/imports")))
         .route("/exports/{table}", get(export::download))
         // For these routes, in place of the one for forms.
         .layer(DefaultBodyLimit::max(max))

@@ -3,12 +3,13 @@
 //! Nothing of the file is read before the secret was right, and nothing of it is held: it goes on to storage as it
 //! comes. Whoever is too slow or sends too much is told so.
 
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{FromRequest, Request};
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use http::header::CONTENT_LENGTH;
 use subtle::ConstantTimeEq;
 use tokio::time::{Instant, timeout_at};
@@ -58,12 +59,14 @@ impl FileForm {
         }
         let at_most = length.map_or(settings.max_upload, |length| length.min(settings.max_upload));
         let clock = Clock { pause: settings.pause, end: Instant::now() + settings.upload };
-        let multipart = Multipart::from_request(request, &()).await;
+        let multipart = Multipart::from_request(request.map(one_at_a_time), &()).await;
         let multipart = multipart.map_err(|rejection| Problem::Invalid(format!("The form: {rejection}.")))?;
         let mut form = Self { multipart, clock, at_most };
         let given = form.token(settings).await?;
+        // No secret is not the empty one.
+        let token = token.filter(|token| !token.0.is_empty());
         let is_ours = token.is_some_and(|token| token.0.as_bytes().ct_eq(&given).into());
-        if is_ours { Ok(form) } else { Err(Problem::CrossSite) }
+        if is_ours { Ok(form) } else { Err(Problem::StaleForm) }
     }
 
     async fn token(&mut self, settings: &FileSettings) -> Result<Vec<u8>, Problem> {
@@ -99,6 +102,22 @@ impl FileForm {
     }
 }
 
+/// A body that is taken piece by piece. What parses forms reads on for as long as something is there already, and would
+/// hold a file that comes quickly as a whole.
+fn one_at_a_time(body: Body) -> Body {
+    let mut body = body.into_data_stream();
+    let mut taken = false;
+    Body::from_stream(stream::poll_fn(move |context| {
+        if std::mem::take(&mut taken) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = ready!(body.poll_next_unpin(context));
+        taken = true;
+        Poll::Ready(next)
+    }))
+}
+
 fn parts<'f>(
     field: Field<'f>,
     clock: Clock,
@@ -125,7 +144,11 @@ fn unreadable(error: &MultipartError, max: u64) -> Problem {
         http::StatusCode::PAYLOAD_TOO_LARGE => Problem::FileTooLarge(max),
         // The connection broke: nobody reads this answer.
         http::StatusCode::INTERNAL_SERVER_ERROR => Problem::Invalid("The upload was cut off. Send it again.".into()),
-        _ => Problem::Invalid(format!("The form cannot be read: {}.", error.body_text())),
+        // A control character in a file's name is one of the causes, and the only one that a person can do something about.
+        _ => Problem::Invalid(format!(
+            "The form cannot be read: {}. If the file's name contains a control character, rename the file.",
+            error.body_text()
+        )),
     }
 }
 

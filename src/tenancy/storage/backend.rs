@@ -59,7 +59,7 @@ impl Backend {
         looked.map(|_| ()).map_err(|source| StorageError::Away {
             doing: "finding the disk for",
             path: path.clone(),
-            source: object_store::Error::Generic { store: "disk", source: source.into() },
+            source: Box::new(object_store::Error::Generic { store: "disk", source: source.into() }),
         })
     }
 

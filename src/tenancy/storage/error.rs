@@ -25,7 +25,7 @@ pub enum StorageError {
         path: ObjectPath,
         /// What the disk or the bucket said.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// No answer in time.
     #[error("{doing} object {path}: no answer in time")]
@@ -41,8 +41,11 @@ impl StorageError {
     pub(super) fn from(doing: &'static str, path: &ObjectPath, source: object_store::Error) -> Self {
         let path = path.clone();
         match source {
-            object_store::Error::NotFound { .. } => Self::Missing { doing, path },
-            source => Self::Away { doing, path, source },
+            // A bucket that is not there has not lost its objects.
+            object_store::Error::NotFound { source, .. } if !source.to_string().contains("NoSuchBucket") => {
+                Self::Missing { doing, path }
+            }
+            source => Self::Away { doing, path, source: Box::new(source) },
         }
     }
 

@@ -47,13 +47,13 @@ struct Known {
     values: Values,
 }
 
-/// The assets that a batch may mean.
+/// The assets that a batch may mean: by id, by tag, by name and location.
 #[derive(Default)]
 struct Assets {
-    by_id: HashMap<i64, Known>,
-    by_tag: HashMap<String, i64>,
+    known: HashMap<i64, Known>,
+    tags: HashMap<String, i64>,
     /// Those without a tag.
-    by_name: HashMap<(String, Option<String>), Vec<i64>>,
+    names: HashMap<(String, Option<String>), Vec<i64>>,
 }
 
 /// Decides a batch; changes nothing.
@@ -74,10 +74,10 @@ pub async fn decide(db: &mut PgConnection, header: &Header, lines: Vec<Line>) ->
 }
 
 fn decide_one(assets: &Assets, header: &Header, row: Row) -> Result<Decision, Fault> {
-    let owner = row.value(Column::Tag).and_then(|tag| assets.by_tag.get(tag)).copied();
+    let owner = row.value(Column::Tag).and_then(|tag| assets.tags.get(tag)).copied();
     let id = match (row.id, row.value(Column::Tag)) {
         (Some(id), _) => {
-            if !assets.by_id.contains_key(&id) {
+            if !assets.known.contains_key(&id) {
                 let what = "There is no asset with this ID. Leave it empty for a new one.";
                 return Err(Fault::at(row.line, Column::Id, what));
             }
@@ -91,7 +91,7 @@ fn decide_one(assets: &Assets, header: &Header, row: Row) -> Result<Decision, Fa
         (None, None) => {
             let text = |column: Column| row.value(column).map(str::to_owned);
             let key = (text(Column::Name).unwrap_or_default(), text(Column::Location));
-            match assets.by_name.get(&key).map(Vec::as_slice) {
+            match assets.names.get(&key).map(Vec::as_slice) {
                 None | Some([]) => None,
                 Some([id]) => Some(*id),
                 Some(_) => {
@@ -102,7 +102,7 @@ fn decide_one(assets: &Assets, header: &Header, row: Row) -> Result<Decision, Fa
             }
         }
     };
-    let Some(known) = id.and_then(|id| assets.by_id.get(&id)) else {
+    let Some(known) = id.and_then(|id| assets.known.get(&id)) else {
         let mut values = row.values;
         values[Column::Status.index()].get_or_insert_with(|| STATUS.to_owned());
         values[Column::Criticality.index()].get_or_insert_with(|| CRITICALITY.to_owned());
@@ -144,10 +144,14 @@ async fn find(db: &mut PgConnection, lines: &[Line]) -> Result<Assets, sqlx::Err
     let tags: Vec<String> = rows().filter_map(|row| row.value(Column::Tag)).map(str::to_owned).collect();
     let untagged = rows().filter(|row| row.id.is_none() && row.value(Column::Tag).is_none());
     let names: Vec<String> = untagged.filter_map(|row| row.value(Column::Name)).map(str::to_owned).collect();
+    // Joins, because the plan for arrays of any length would compare each asset with each element.
     let found = sqlx::query!(
         r#"SELECT id, name, tag, category, location, manufacturer, model, serial_number, status, criticality,
                   commissioned_on::text AS commissioned_on, notes
-           FROM assets WHERE id = ANY($1) OR tag = ANY($2) OR tag IS NULL AND name = ANY($3)"#,
+           FROM assets WHERE id IN (
+               SELECT unnest($1::bigint[])
+               UNION SELECT a.id FROM unnest($2::text[]) AS t (tag) JOIN assets a ON a.tag = t.tag
+               UNION SELECT a.id FROM unnest($3::text[]) AS n (name) JOIN assets a ON a.name = n.name WHERE a.tag IS NULL)"#,
         &ids,
         &tags,
         &names
@@ -155,8 +159,8 @@ async fn find(db: &mut PgConnection, lines: &[Line]) -> Result<Assets, sqlx::Err
     let mut assets = Assets::default();
     for row in found.fetch_all(db).await? {
         match &row.tag {
-            Some(tag) => _ = assets.by_tag.insert(tag.clone(), row.id),
-            None => assets.by_name.entry((row.name.clone(), row.location.clone())).or_default().push(row.id),
+            Some(tag) => _ = assets.tags.insert(tag.clone(), row.id),
+            None => assets.names.entry((row.name.clone(), row.location.clone())).or_default().push(row.id),
         }
         let values = [
             Some(row.name),
@@ -171,7 +175,7 @@ async fn find(db: &mut PgConnection, lines: &[Line]) -> Result<Assets, sqlx::Err
             row.commissioned_on,
             row.notes,
         ];
-        assets.by_id.insert(row.id, Known { id: row.id, values });
+        assets.known.insert(row.id, Known { id: row.id, values });
     }
     Ok(assets)
 }
@@ -304,10 +308,10 @@ mod tests {
             values[Column::Criticality.index()] = text("normal");
             values[Column::Notes.index()] = text("kept");
             match tag {
-                Some(tag) => _ = assets.by_tag.insert(tag.to_owned(), id),
-                None => assets.by_name.entry((name.to_owned(), location.and_then(text))).or_default().push(id),
+                Some(tag) => _ = assets.tags.insert(tag.to_owned(), id),
+                None => assets.names.entry((name.to_owned(), location.and_then(text))).or_default().push(id),
             }
-            assets.by_id.insert(id, Known { id, values });
+            assets.known.insert(id, Known { id, values });
         }
         assets
     }

@@ -187,6 +187,7 @@ async fn first(parts: &mut mpsc::Receiver<Result<Part, Problem>>) -> Result<(Hea
 async fn next(parts: &mut mpsc::Receiver<Result<Part, Problem>>) -> Result<Option<Vec<Line>>, Problem> {
     match parts.recv().await.transpose()? {
         Some(Part::Lines(lines)) => Ok(Some(lines)),
-        _ => Ok(None),
+        Some(Part::End) => Ok(None),
+        Some(Part::Header { .. }) | None => Err(Problem::Internal("reading a table: it broke off".into())),
     }
 }

@@ -32,12 +32,14 @@ pub struct Line {
     pub row: Result<Row, Vec<Fault>>,
 }
 
-/// What comes out, in this order: one header, then batches.
+/// What comes out, in this order: one header, batches, one end.
 pub enum Part {
     /// The first line.
     Header { header: Header, headings: StringRecord },
     /// The next rows.
     Lines(Vec<Line>),
+    /// All of them have come. Without it the reading broke off, and what came must not be taken for the whole.
+    End,
 }
 
 /// Reads a table in a thread of its own, which ends when nobody listens any more.
@@ -45,7 +47,7 @@ pub fn read(content: Content) -> mpsc::Receiver<Result<Part, Problem>> {
     let (send, receive) = mpsc::channel(1);
     let handle = Handle::current();
     tokio::task::spawn_blocking(move || {
-        let source = Source { stream: content.stream, part: Bytes::new(), handle };
+        let source = Source { stream: content.stream.fuse().boxed(), part: Bytes::new(), after_return: false, handle };
         if let Err(Stop::Because(problem)) = read_all(source, &send) {
             let _ = send.blocking_send(Err(problem));
         }
@@ -87,7 +89,8 @@ fn read_all(mut source: Source, send: &mpsc::Sender<Result<Part, Problem>>) -> R
         .delimiter(separator(head))
         .has_headers(false)
         .flexible(true)
-        .from_reader(head.chain(source));
+        // The last line may have no end; an empty one more does not matter.
+        .from_reader(head.chain(source).chain(&b"\n"[..]));
     let mut record = ByteRecord::new();
     if !reader.read_byte_record(&mut record)? {
         return Err(Stop::Because(Problem::Invalid("The file is empty.".into())));
@@ -106,13 +109,21 @@ fn read_all(mut source: Source, send: &mpsc::Sender<Result<Part, Problem>>) -> R
             let what = format!("The file has more than {MAX_ROWS} rows. Split it.");
             return Err(Stop::Because(Problem::Invalid(what)));
         }
-        let number = record.position().map_or(0, csv::Position::line);
+        let number = first_line(&reader, &record);
         lines.push(line(&header, number, &record, &mut seen));
         if lines.len() == BATCH {
             tell(Part::Lines(std::mem::replace(&mut lines, Vec::with_capacity(BATCH))))?;
         }
     }
-    if lines.is_empty() { Ok(()) } else { tell(Part::Lines(lines)) }
+    tell(Part::Lines(lines))?;
+    tell(Part::End)
+}
+
+/// The line on which a row begins, as an editor counts them. Counted back from its end: what the reader takes for a row's
+/// beginning may be an empty line before it.
+fn first_line(reader: &csv::Reader<impl Read>, record: &ByteRecord) -> u64 {
+    let lines = record.as_slice().split(|byte| *byte == b'\n').count();
+    reader.position().line().saturating_sub(lines as u64)
 }
 
 fn line(header: &Header, number: u64, record: &ByteRecord, seen: &mut Seen) -> Line {
@@ -201,12 +212,31 @@ fn separator(head: &[u8]) -> u8 {
     counts.iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(separator, _)| *separator)
 }
 
-/// What comes from storage, for a reader that waits. Lives in a thread of its own.
+/// What comes from storage, for a reader that waits. Lives in a thread of its own. Line ends of every kind become the one
+/// that lines are counted by.
 struct Source {
     stream: BoxStream<'static, Result<Bytes, StorageError>>,
     /// What has come and was not read yet.
     part: Bytes,
+    /// The last byte was a carriage return.
+    after_return: bool,
     handle: Handle,
+}
+
+impl Source {
+    fn with_plain_ends(&mut self, part: Bytes) -> Bytes {
+        if !self.after_return && !part.contains(&b'\r') {
+            return part;
+        }
+        let mut plain = Vec::with_capacity(part.len());
+        for byte in part {
+            if !(byte == b'\n' && self.after_return) {
+                plain.push(if byte == b'\r' { b'\n' } else { byte });
+            }
+            self.after_return = byte == b'\r';
+        }
+        plain.into()
+    }
 }
 
 impl Read for Source {
@@ -214,7 +244,7 @@ impl Read for Source {
         while self.part.is_empty() {
             match self.handle.block_on(self.stream.next()) {
                 None => return Ok(0),
-                Some(Ok(part)) => self.part = part,
+                Some(Ok(part)) => self.part = self.with_plain_ends(part),
                 Some(Err(error)) => return Err(io::Error::other(error)),
             }
         }
@@ -259,11 +289,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_quoted_line_break_belongs_to_its_row_and_lines_are_counted_as_an_editor_does() {
-        let text = "Name,Notes\nPump,\"one\ntwo\nthree\"\n,empty\nFan,\"it says \"\"no\"\"\"\n";
+        let text = "Name,Notes\nPump,\"one\ntwo\nthree\"\n\n,empty\nFan,\"it says \"\"no\"\"\"";
+        for end in ["\r\n", "\r", "\n"] {
+            let found = lines(vec![text.replace('\n', end).into()]).await.unwrap();
+            assert_eq!(found.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 6, 7], "{end:?}");
+        }
         let found = lines(vec![text.into()]).await.unwrap();
-        assert_eq!(found.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 5, 6]);
         assert_eq!(found[0].row.as_ref().unwrap().value(Column::Notes), Some("one\ntwo\nthree"));
-        assert_eq!(found[1].row.as_ref().unwrap_err()[0].line, 5);
+        assert_eq!(found[1].row.as_ref().unwrap_err()[0].line, 6);
         assert_eq!(found[2].row.as_ref().unwrap().value(Column::Notes), Some("it says \"no\""));
     }
 
