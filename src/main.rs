@@ -4,6 +4,10 @@ use clap::Parser;
 use maintenance_os::settings::{Cli, Role};
 use maintenance_os::{app, controller, generate, pooler, telemetry};
 
+// Gives memory back after a peak (a list that is read at once, an inventory), which the one of libc keeps.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-#   bench.sh            everything
-#   bench.sh requests   the request side alone, which needs no cluster
 # Brings the demo up with a release build and measures it. Prints a Markdown table; docs/benchmarks.md has one with its machine.
+#   bench.sh                              everything
+#   bench.sh requests                     the request side alone, which needs no cluster
+#   bench.sh singles|burst|cold|rest …    these sections of the operator's
 source "$(dirname "$0")/../cluster/lib.sh"
 cd "$checkout"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
@@ -15,5 +16,5 @@ requests() {
 if [ "${1:-}" = requests ]; then requests; exit; fi
 MOS_PROFILE=release e2e/demo/demo.sh > "$logs/bench-demo.log" 2>&1 || { tail -n 40 "$logs/bench-demo.log" >&2; die "the demo did not come up"; }
 cargo build --quiet --locked --release --package maintenance-os-e2e --bin bench
-KUBECONFIG=$cluster/admin.kubeconfig "$CARGO_TARGET_DIR/release/bench"
-requests
+KUBECONFIG=$cluster/admin.kubeconfig "$CARGO_TARGET_DIR/release/bench" "$@"
+[ $# -gt 0 ] || requests

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client, ResourceExt};
 use maintenance_os::api::{DatabaseServer, Tenant};
 use serde_json::json;
@@ -21,6 +22,17 @@ const ENTRY: &str = "http://10.97.0.1:30080";
 const DEADLINE: Duration = Duration::from_secs(300);
 /// Clock ticks per second, as /proc counts processor time on every Linux that matters.
 const TICKS: u64 = 100;
+
+/// How long a burst took.
+#[derive(Default)]
+pub struct Burst {
+    /// From before the first was created until all were Ready and their hosts had answered.
+    pub since_asked: Duration,
+    /// From the first stored until all were Ready.
+    pub ready: Duration,
+    /// From the first stored until all were Ready and their hosts had answered.
+    pub served: Duration,
+}
 
 /// The cluster.
 pub struct Cluster {
@@ -78,60 +90,78 @@ impl Cluster {
         Ok(())
     }
 
-    async fn is_served(&self, name: &str) -> bool {
-        let answer = self
-            .http
-            .get(format!("{ENTRY}/api/tenant"))
-            .header("host", format!("{name}.maintenance-os.com"))
-            .send()
-            .await;
-        answer.is_ok_and(|answer| answer.status().is_success())
-    }
-
-    async fn is_ready(&self, name: &str) -> Outcome<bool> {
-        Ok(ready(&self.tenants().get(name).await?))
-    }
-
-    /// Waits until a Tenant is Ready and its host answers.
-    pub async fn wait_ready_and_served(&self, name: &str) -> Outcome<()> {
+    /// Waits until the host of a Tenant answers from its own database.
+    async fn wait_served(&self, name: &str) -> Outcome<()> {
         let deadline = Instant::now() + DEADLINE;
-        while !(self.is_ready(name).await? && self.is_served(name).await) {
+        let host = format!("{name}.maintenance-os.com");
+        loop {
+            let answer = self.http.get(format!("{ENTRY}/api/tenant")).header("host", &host).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
             if Instant::now() > deadline {
-                return Err(format!("{name} is not ready in time").into());
+                return Err(format!("{name} is not served in time").into());
             }
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
-        Ok(())
     }
 
-    /// Creates many at once and waits for all; how long from the first stored.
-    pub async fn create_and_wait(&self, names: &[String]) -> Outcome<Duration> {
-        if names.is_empty() {
-            return Ok(Duration::ZERO);
-        }
-        self.create(&names[0]).await?;
-        let begun = Instant::now();
-        futures::stream::iter(&names[1..])
-            .map(|name| self.create(name))
-            .buffer_unordered(16)
-            .try_collect::<Vec<_>>()
-            .await?;
-        let deadline = Instant::now() + DEADLINE;
-        let mut missing: BTreeSet<_> = names.iter().cloned().collect();
-        while !missing.is_empty() {
-            for tenant in self.tenants().list(&ListParams::default().labels("bench=tenant")).await? {
-                if ready(&tenant) {
-                    missing.remove(&tenant.name_any());
+    /// Names of Tenants of the benchmark as they become Ready. By a watch, which is told and does not ask.
+    async fn ready(&self) -> Outcome<impl futures::Stream<Item = Outcome<String>> + Send + use<>> {
+        let labels = "bench=tenant";
+        let version = self.tenants().list_metadata(&ListParams::default().labels(labels).limit(1)).await?;
+        let version = version.metadata.resource_version.unwrap_or_default();
+        let parameters = WatchParams::default().labels(labels).timeout(290);
+        let events = self.tenants().watch(&parameters, &version).await?;
+        Ok(events.filter_map(|event| async {
+            match event {
+                Ok(WatchEvent::Added(tenant) | WatchEvent::Modified(tenant)) => {
+                    ready(&tenant).then(|| Ok(tenant.name_any()))
+                }
+                Ok(_) => None,
+                Err(error) => Some(Err(error.into())),
+            }
+        }))
+    }
+
+    /// Creates many at once and waits until all are Ready and their hosts answer.
+    pub async fn create_and_wait(&self, names: &[String]) -> Outcome<Burst> {
+        let Some((first, others)) = names.split_first() else { return Ok(Burst::default()) };
+        let mut news = std::pin::pin!(self.ready().await?);
+        let asked = Instant::now();
+        self.create(first).await?;
+        let stored = Instant::now();
+        let mut creating = std::pin::pin!(
+            futures::stream::iter(others)
+                .map(|name| self.create(name))
+                .buffer_unordered(16)
+                .try_collect::<Vec<_>>()
+                .map_ok(drop)
+                .fuse()
+        );
+        let (mut missing, mut serving) = (names.iter().cloned().collect::<BTreeSet<_>>(), FuturesUnordered::new());
+        let deadline = tokio::time::sleep(DEADLINE);
+        let mut deadline = std::pin::pin!(deadline);
+        let mut burst = Burst::default();
+        while !missing.is_empty() || !serving.is_empty() {
+            tokio::select! {
+                created = &mut creating => created?,
+                Some(name) = news.next() => {
+                    let name = name?;
+                    if missing.remove(&name) {
+                        burst.ready = stored.elapsed();
+                        serving.push(async move { self.wait_served(&name).await });
+                    }
+                }
+                Some(served) = serving.next() => served?,
+                () = &mut deadline => {
+                    return Err(format!("{} Tenants are not ready in time, as {:?}", missing.len(), missing.first()).into());
                 }
             }
-            if Instant::now() > deadline {
-                return Err(format!("{} Tenants are not ready in time, as {:?}", missing.len(), missing.first()).into());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let served = futures::stream::iter(names).map(|name| self.wait_ready_and_served(name)).buffer_unordered(16);
-        served.try_collect::<Vec<_>>().await?;
-        Ok(begun.elapsed())
+        burst.served = stored.elapsed();
+        burst.since_asked = asked.elapsed();
+        Ok(burst)
     }
 
     /// Tenants that there are.

@@ -9,7 +9,8 @@ use crate::api::Tenant;
 use crate::api::condition::Reason;
 use crate::api::plan::PlanSpec;
 use crate::central::{
-    Central, CentralError, DatabaseFact, Holder, Placement, PlanRow, Quarantine, RegisterError, Registration,
+    Central, CentralError, DatabaseFact, Holder, LedgerState, Placement, PlanRow, Quarantine, RegisterError,
+    Registration, TenantRow,
 };
 use crate::desired::effect::DatabaseSeen;
 use crate::desired::facts::Refusal;
@@ -24,7 +25,8 @@ fn title(tenant: &Tenant) -> String {
     format!("Tenant {}/{}", tenant.namespace().unwrap_or_default(), tenant.name_any())
 }
 
-/// Registers a Tenant, or brings its row up to date; Some: refused.
+/// Registers a Tenant, or brings its row up to date; Some: refused. `place`: where a tenant that is minted is to lie, and
+/// how many tenants may be there.
 ///
 /// # Errors
 /// The central database refused it or did not answer.
@@ -33,15 +35,13 @@ pub async fn register(
     ledger: &Ledger,
     tenant: &Tenant,
     plan: Option<&PlanSpec>,
+    place: Option<(&str, i32)>,
 ) -> Result<Option<Refusal>, ApplyError> {
     let doing = format!("register {}", title(tenant));
     let (name, spec) = (tenant.name_any(), &tenant.spec);
     let plan_name = &spec.plan_ref.name;
     if let Some(plan) = plan {
-        central
-            .upsert_plan(&PlanRow::of(plan_name, plan))
-            .await
-            .map_err(failed(format!("write Plan {plan_name} into the central database")))?;
+        write_plan(central, ledger, PlanRow::of(plan_name, plan)).await?;
     }
     let request = Registration {
         namespace: &tenant.namespace().unwrap_or_default(),
@@ -56,6 +56,7 @@ pub async fn register(
         adopt: spec.uuid.as_deref().and_then(|uuid| uuid.parse().ok()),
         known: tenant.status.as_ref().and_then(|status| status.uuid.as_deref()).and_then(|uuid| uuid.parse().ok()),
         hosts: spec.domains.iter().map(|domain| (domain.host.clone(), domain.primary)).collect(),
+        place: place.map(|(server, most)| (server, i64::from(most))),
     };
     match central.register(&request).await {
         Ok(registered) => {
@@ -64,8 +65,23 @@ pub async fn register(
             Ok(None)
         }
         Err(RegisterError::Central(source)) => Err(ApplyError::Central { doing, source }),
+        Err(RegisterError::PlanUnknown(_)) if plan.is_some() => {
+            // Somebody took it out of the central database after it was written.
+            ledger.forget_plan(plan_name);
+            Err(ApplyError::Stale(format!("the central database has lost Plan {plan_name}")))
+        }
         Err(error) => Ok(Some(refusal(error)?)),
     }
+}
+
+/// Writes a Plan unless it is known to stand like this: a burst of Tenants has it in common.
+async fn write_plan(central: &Central, ledger: &Ledger, plan: PlanRow) -> Result<(), ApplyError> {
+    if !ledger.has_plan(&plan) {
+        let doing = format!("write Plan {} into the central database", plan.slug);
+        central.upsert_plan(&plan).await.map_err(failed(doing))?;
+        ledger.note_plan(plan);
+    }
+    Ok(())
 }
 
 fn refusal(error: RegisterError) -> Result<Refusal, ApplyError> {
@@ -94,6 +110,16 @@ async fn reread(central: &Central, ledger: &Ledger, uuid: Uuid) -> Result<(), Ap
     Ok(())
 }
 
+/// Does to what is known of a row what a write just did to it; nothing is asked again.
+async fn amend(
+    central: &Central,
+    ledger: &Ledger,
+    uuid: Uuid,
+    change: impl FnOnce(&mut TenantRow),
+) -> Result<(), ApplyError> {
+    if ledger.amend(uuid, change) { Ok(()) } else { reread(central, ledger, uuid).await }
+}
+
 /// Places a tenant.
 ///
 /// # Errors
@@ -109,9 +135,8 @@ pub async fn place(
         .place(uuid, server, i64::from(max_tenants))
         .await
         .map_err(failed(format!("place tenant {uuid} on {server}")))?;
-    reread(central, ledger, uuid).await?;
     match placed {
-        Placement::Placed { .. } => Ok(()),
+        Placement::Placed { server } => amend(central, ledger, uuid, |row| row.server = Some(server)).await,
         Placement::Full { tenants } => Err(ApplyError::Held {
             reason: Reason::CapacityExceeded,
             message: format!(
@@ -127,7 +152,11 @@ pub async fn place(
 /// The central database refused it or did not answer.
 pub async fn mark_provisioned(central: &Central, ledger: &Ledger, uuid: Uuid, schema: &str) -> Result<(), ApplyError> {
     central.mark_provisioned(uuid, schema).await.map_err(failed(format!("note the database of tenant {uuid}")))?;
-    reread(central, ledger, uuid).await
+    let noted = |row: &mut TenantRow| {
+        row.ledger_state = LedgerState::Provisioned;
+        row.schema_version = Some(schema.to_owned());
+    };
+    amend(central, ledger, uuid, noted).await
 }
 
 /// Lets the object go of its tenant, whose data is kept.

@@ -1,6 +1,6 @@
 //! Tenant → server, and what was then made there.
 
-use sqlx::Row;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::model::LedgerState;
@@ -27,6 +27,67 @@ pub enum Placement {
     },
 }
 
+/// More placements than can ever be on their way at once: each holds a connection, and an operator has few.
+const MARGIN: i64 = 64;
+
+/// Places a tenant whose row this transaction has made, if the server has more room than all placements that are on their
+/// way could take. Those do not wait for one another: an exclusive lock is held until the commit is on the disk, which
+/// would make a burst of Tenants as slow as its commits one by one. Where room is short, nothing is done.
+///
+/// Never too many: whoever is on his way holds the lock shared, so that there are fewer than [`MARGIN`] beside those that
+/// are counted; and [`put`], which counts to the last place, waits for all of them.
+pub(super) async fn put_where_roomy(
+    connection: &mut PgConnection,
+    uuid: Uuid,
+    server: &str,
+    max_tenants: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock_shared($1, hashtext($2))")
+        .bind(PLACEMENT_LOCK)
+        .bind(server)
+        .execute(&mut *connection)
+        .await?;
+    fill(connection, uuid, server, max_tenants - MARGIN).await.map(drop)
+}
+
+/// Puts the tenant there while fewer than `most` are counted; says whether it did. A statement of its own after the lock,
+/// so that it counts what was committed while we waited.
+async fn fill(connection: &mut PgConnection, uuid: Uuid, server: &str, most: i64) -> Result<bool, sqlx::Error> {
+    let placed = sqlx::query(
+        "UPDATE tenants SET server = $2
+         WHERE id = $1 AND (SELECT count(*) FROM tenants WHERE server = $2 AND dropped_at IS NULL) < $3",
+    )
+    .bind(uuid)
+    .bind(server)
+    .bind(most)
+    .execute(connection)
+    .await?;
+    Ok(placed.rows_affected() == 1)
+}
+
+/// Places a tenant whose row this transaction has locked, if the server has room.
+async fn put(
+    connection: &mut PgConnection,
+    uuid: Uuid,
+    server: &str,
+    max_tenants: i64,
+) -> Result<Placement, sqlx::Error> {
+    // After the row's lock, always: who holds this one waits for no row, so nobody waits in a circle.
+    sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))")
+        .bind(PLACEMENT_LOCK)
+        .bind(server)
+        .execute(&mut *connection)
+        .await?;
+    if fill(&mut *connection, uuid, server, max_tenants).await? {
+        return Ok(Placement::Placed { server: server.to_owned() });
+    }
+    let tenants = sqlx::query_scalar("SELECT count(*) FROM tenants WHERE server = $1 AND dropped_at IS NULL")
+        .bind(server)
+        .fetch_one(connection)
+        .await?;
+    Ok(Placement::Full { tenants })
+}
+
 impl Central {
     /// Places a tenant that has no server yet, if the server has room.
     pub async fn place(&self, uuid: Uuid, server: &str, max_tenants: i64) -> Result<Placement, CentralError> {
@@ -39,28 +100,9 @@ impl Central {
             if let Some(server) = held.server {
                 return Ok(Some(Placement::Placed { server }));
             }
-            // After the row's lock, always: who holds this one waits for no row, so nobody waits in a circle.
-            sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))")
-                .bind(PLACEMENT_LOCK)
-                .bind(server)
-                .execute(&mut *transaction)
-                .await?;
-            // A statement of its own, so that it sees what was committed while we waited.
-            let tenants: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM tenants WHERE server = $1 AND dropped_at IS NULL")
-                    .bind(server)
-                    .fetch_one(&mut *transaction)
-                    .await?;
-            if tenants >= max_tenants {
-                return Ok(Some(Placement::Full { tenants }));
-            }
-            sqlx::query("UPDATE tenants SET server = $2 WHERE id = $1")
-                .bind(uuid)
-                .bind(server)
-                .execute(&mut *transaction)
-                .await?;
+            let placement = put(&mut transaction, uuid, server, max_tenants).await?;
             transaction.commit().await?;
-            Ok(Some(Placement::Placed { server: server.to_owned() }))
+            Ok(Some(placement))
         };
         bounded(&doing, work).await?.ok_or(CentralError::Refused { doing, uuid, state: None })
     }

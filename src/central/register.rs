@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::json;
-use sqlx::PgConnection;
 use sqlx::types::Json;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::adopt::{adopt, never_mint_again};
@@ -15,7 +15,7 @@ use super::holder::refuse_slug;
 use super::hosts::{self, Hosts};
 use super::model::{TenantRow, status_of};
 use super::rows::row_of_object;
-use super::{CALL_TIMEOUT, Central, CentralError, RegisterError, audit};
+use super::{CALL_TIMEOUT, Central, CentralError, RegisterError, audit, place};
 use crate::api::tenant::TenantState;
 
 /// How often a call is made again after another transaction came first. The second attempt finds that one's rows.
@@ -48,6 +48,9 @@ pub struct Registration<'a> {
     pub known: Option<Uuid>,
     /// The customer's hosts in lower case, and whether each is the primary one.
     pub hosts: Vec<(String, bool)>,
+    /// Where a tenant that is minted is to lie, and how many tenants may be there. A server with little room is no failure:
+    /// the row then stands without one, as it does where none is named, and [`Central::place`] counts exactly.
+    pub place: Option<(&'a str, i64)>,
 }
 
 /// What a registration did.
@@ -139,6 +142,10 @@ impl Central {
             (None, None) => (create(&mut transaction, request).await?, Outcome::Created),
         };
         hosts::write(&mut transaction, uuid, false, &hosts).await?;
+        // Last of what may wait for others, since others wait for it.
+        if let Some((server, most)) = request.place.filter(|_| outcome == Outcome::Created) {
+            place::put_where_roomy(&mut transaction, uuid, server, most).await?;
+        }
         let row = row_of_object(&mut *transaction, request.object_uid).await?.ok_or(Failure::Race)?;
         let action = if outcome == Outcome::Created { "tenant.registered" } else { "tenant.adopted" };
         note(&mut transaction, request, &row, action, None).await?;
@@ -186,27 +193,28 @@ impl Central {
 
 /// Mints a tenant. The unique index on slugs that have data decides who gets it.
 async fn create(connection: &mut PgConnection, request: &Registration<'_>) -> Result<Uuid, Failure> {
-    let plan = plan_id(connection, request.plan).await?;
-    let minted = sqlx::query_scalar(
+    let minted = sqlx::query(
         "INSERT INTO tenants (namespace, object_name, object_uid, slug, name, plan_id, status, trial_ends_at, metadata)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::timestamptz, $9)
-         ON CONFLICT DO NOTHING RETURNING id",
+         VALUES ($1, $2, $3, $4, $5, (SELECT id FROM plans WHERE slug = $6), $7, $8::text::timestamptz, $9)
+         ON CONFLICT DO NOTHING RETURNING id, plan_id",
     )
     .bind(request.namespace)
     .bind(request.name)
     .bind(request.object_uid)
     .bind(request.slug)
     .bind(request.display_name)
-    .bind(plan)
+    .bind(request.plan)
     .bind(status_of(request.state))
     .bind(trial_text(request))
     .bind(Json(request.metadata))
     .fetch_optional(&mut *connection)
     .await?;
-    match minted {
-        Some(uuid) => Ok(uuid),
-        None => Err(refuse_slug(connection, request, None).await?),
+    let Some(minted) = minted else { return Err(refuse_slug(connection, request, None).await?) };
+    // The transaction ends without a commit, and nothing was minted.
+    if let Some(plan) = request.plan.filter(|_| minted.try_get("plan_id").is_ok_and(|id: Option<i32>| id.is_none())) {
+        return Err(RegisterError::PlanUnknown(plan.to_owned()).into());
     }
+    Ok(minted.try_get("id")?)
 }
 
 pub(super) async fn plan_id(connection: &mut PgConnection, plan: Option<&str>) -> Result<Option<i32>, Failure> {

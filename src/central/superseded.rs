@@ -11,24 +11,23 @@ use super::{Central, RegisterError};
 impl Central {
     /// Releases the row that an object of the same name and another uid still holds.
     pub(super) async fn release_superseded(&self, request: &Registration<'_>) -> Result<(), Failure> {
-        let mut transaction = self.pool.begin().await?;
-        let released = sqlx::query("SELECT tenant_id FROM releases WHERE object_uid = $1")
-            .bind(request.object_uid)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if let Some(row) = released {
-            return Err(RegisterError::Released(row.try_get("tenant_id")?).into());
+        // Nearly always there is nobody, which one question tells.
+        let found = sqlx::query(
+            "SELECT (SELECT tenant_id FROM releases WHERE object_uid = $3) AS released,
+                    (SELECT id FROM tenants WHERE namespace = $1 AND object_name = $2 AND object_uid <> $3) AS holder",
+        )
+        .bind(request.namespace)
+        .bind(request.name)
+        .bind(request.object_uid)
+        .fetch_one(&self.pool)
+        .await?;
+        if let Some(tenant) = found.try_get("released")? {
+            return Err(RegisterError::Released(tenant).into());
         }
-        let holder =
-            sqlx::query_scalar("SELECT id FROM tenants WHERE namespace = $1 AND object_name = $2 AND object_uid <> $3")
-                .bind(request.namespace)
-                .bind(request.name)
-                .bind(request.object_uid)
-                .fetch_optional(&mut *transaction)
-                .await?;
-        let Some(uuid) = holder else {
+        let Some(uuid) = found.try_get("holder")? else {
             return Ok(());
         };
+        let mut transaction = self.pool.begin().await?;
         let Some(held) = release::lock(&mut transaction, uuid).await? else {
             return Err(Failure::Race);
         };

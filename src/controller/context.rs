@@ -14,6 +14,7 @@ use rand::RngCore;
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
+use super::backoff::Backoff;
 use super::fleet::{Fleet, Wake};
 use super::servers::Servers;
 use crate::api::tenant::TenantStatus;
@@ -62,6 +63,10 @@ pub struct Context {
     pub metrics: Metrics,
     /// What is remembered of each Tenant between two visits.
     pub memory: Memory,
+    /// Visits of Tenants that failed, by the object's uid.
+    pub failures: Backoff<Uuid>,
+    /// Visits of DatabaseServers that failed, by name.
+    pub server_failures: Backoff<String>,
 }
 
 impl Context {
@@ -70,6 +75,9 @@ impl Context {
         self.epoch.load(Ordering::Acquire)
     }
 }
+
+/// For so long the time of a status is asked for, and the watch may lag behind it.
+const KEPT: Duration = Duration::from_secs(10);
 
 /// A Secret beside a Tenant, as we wrote it.
 #[derive(Clone, Debug)]
@@ -90,6 +98,7 @@ pub struct Memory {
     statuses: Mutex<HashMap<Uuid, (TenantStatus, Instant)>>,
     /// By object, then by the Secret's name.
     secrets: Mutex<HashMap<Uuid, HashMap<String, Written>>>,
+    begun: Mutex<HashMap<Uuid, Instant>>,
 }
 
 impl Memory {
@@ -119,19 +128,33 @@ impl Memory {
         self.minted.lock().unwrap_or_else(PoisonError::into_inner).remove(&uuid);
     }
 
-    /// The status that was written last for an object; newer than what the watch shows for a moment.
-    pub fn status(&self, object: Uuid) -> Option<TenantStatus> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&object).map(|(status, _)| status.clone())
+    /// The status that was written last for an object, as long as it is newer than `seen`, what the watch shows.
+    pub fn status(&self, object: Uuid, seen: Option<&TenantStatus>) -> Option<TenantStatus> {
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        let (written, at) = statuses.get(&object)?;
+        if Some(written) != seen {
+            return Some(written.clone());
+        }
+        // The watch has caught up: one copy of every status is enough, once nothing asks for its time any more.
+        if at.elapsed() > KEPT {
+            statuses.remove(&object);
+        }
+        None
     }
 
-    /// Whether a status was written for an object within this time.
-    pub fn wrote_status_within(&self, object: Uuid, time: Duration) -> bool {
-        let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
-        statuses.get(&object).is_some_and(|(_, at)| at.elapsed() < time)
+    /// How much of `time` is left since a status was last written for an object or, while it has none, since this was
+    /// asked first; None: it has passed.
+    pub fn status_rests(&self, object: Uuid, time: Duration) -> Option<Duration> {
+        let written =
+            self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&object).map(|(_, written)| *written);
+        let begun =
+            || *self.begun.lock().unwrap_or_else(PoisonError::into_inner).entry(object).or_insert_with(Instant::now);
+        time.checked_sub(written.unwrap_or_else(begun).elapsed()).filter(|left| !left.is_zero())
     }
 
     /// Notes the status that was written.
     pub fn set_status(&self, object: Uuid, status: TenantStatus) {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(object, (status, Instant::now()));
     }
 
@@ -149,6 +172,7 @@ impl Memory {
 
     /// Forgets an object that is gone.
     pub fn forget(&self, object: Uuid) {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
     }

@@ -1,5 +1,6 @@
 //! The operator: what it starts, in which order, and what it does at every resync.
 
+mod backoff;
 mod context;
 mod fleet;
 mod keys;
@@ -39,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::observe::ledger::Ledger;
 use crate::settings::OperatorSettings;
 
+use backoff::Backoff;
 use context::{Context, Memory};
 use fleet::{Fleet, Wake};
 use servers::Servers;
@@ -118,6 +120,8 @@ pub async fn operate(
         metrics,
         memory: Memory::default(),
         keys: OnceLock::new(),
+        failures: Backoff::default(),
+        server_failures: Backoff::default(),
         settings,
     });
     let mut tasks = JoinSet::new();
@@ -172,8 +176,8 @@ async fn lead(
     start::first_visits(&context, &stop).await;
     tasks.spawn(server::pool::refill(Arc::clone(&context), stop.clone()));
     tasks.spawn(resync(Arc::clone(&context), stop.clone()));
-    tasks.spawn(plan::count(Arc::clone(&context), stop.clone()));
     let (known_servers, server_events) = watch::servers(&client);
+    tasks.spawn(plan::count(Arc::clone(&context), known_servers.clone(), stop.clone()));
     let servers = Controller::for_stream(server_events, known_servers)
         .with_config(Config::default().concurrency(SERVERS_AT_A_TIME))
         .graceful_shutdown_on(stop.clone().cancelled_owned())

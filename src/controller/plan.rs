@@ -1,27 +1,30 @@
-//! The status of the Plans: how many Tenants have each, written when that has changed for a while.
+//! What is counted: how many Tenants have each Plan and lie on each server, written into their status when that has
+//! changed for a while.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
+use super::server::status;
 use crate::api::plan::PlanStatus;
-use crate::api::{GROUP, Plan, VERSION};
+use crate::api::{DatabaseServer, GROUP, Plan, VERSION};
 use crate::central::PlanRow;
 use crate::error::chain;
 
 /// Field manager of the plan controller.
 const MANAGER: &str = "maintenance-os-plan";
-/// A burst of Tenants is one write a Plan.
+/// A burst of Tenants is one or two writes a Plan.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Counts until `stop`.
-pub async fn count(context: Arc<Context>, stop: CancellationToken) {
+pub async fn count(context: Arc<Context>, servers: Store<DatabaseServer>, stop: CancellationToken) {
     let mut written: HashMap<String, PlanStatus> = HashMap::new();
     loop {
         tokio::select! {
@@ -29,6 +32,9 @@ pub async fn count(context: Arc<Context>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         show(&context);
+        if let Err(error) = status::count(&context, &servers).await {
+            tracing::warn!(error = chain(&error), "could not write how full a DatabaseServer is");
+        }
         let mut counts: HashMap<String, i32> = HashMap::new();
         for tenant in context.tenants.state() {
             *counts.entry(tenant.spec.plan_ref.name.clone()).or_default() += 1;

@@ -27,7 +27,11 @@ pub fn tenants(client: &Client, undecodable: mpsc::UnboundedSender<InvalidObject
     // A closed channel: the operator is stopping.
     let tell = move |object| drop(undecodable.send(object));
     let events = decoded(watcher(Api::all(client.clone()), watcher::Config::default()), tell)
-        .modify(|tenant: &mut Tenant| tenant.managed_fields_mut().clear())
+        .modify(|tenant: &mut Tenant| {
+            tenant.managed_fields_mut().clear();
+            // A second copy of the object, for kubectl alone.
+            tenant.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+        })
         .default_backoff()
         .reflect(writer);
     let events = applied(events).predicate_filter(changed, kube::runtime::PredicateConfig::default());
@@ -44,13 +48,17 @@ pub fn plans(client: &Client) -> (Store<Plan>, Events<Plan>) {
     (store, events.boxed())
 }
 
-/// Every DatabaseServer.
+/// Every DatabaseServer; events are those that change what is asked for, not our own writes of status: each of those
+/// would be another visit, which counts anew and writes again for as long as Tenants come.
 pub fn servers(client: &Client) -> (Store<DatabaseServer>, Events<DatabaseServer>) {
     let (store, writer) = reflector::store();
+    let changed = predicates::generation.combine(predicates::annotations);
     let events = decoded(watcher(Api::all(client.clone()), watcher::Config::default()), |_| {})
+        .modify(|server: &mut DatabaseServer| server.managed_fields_mut().clear())
         .default_backoff()
         .reflect(writer);
-    (store, applied(events).boxed())
+    let events = applied(events).predicate_filter(changed, kube::runtime::PredicateConfig::default());
+    (store, events.boxed())
 }
 
 /// The events of what decodes. One object that does not would otherwise fail every list that it is in, and with it the

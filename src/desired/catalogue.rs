@@ -78,6 +78,16 @@ pub struct RoleSetting {
     pub value: String,
 }
 
+/// Names whose values are not the same in both.
+fn differing<'a, T: PartialEq>(
+    one: &'a BTreeMap<String, T>,
+    other: &'a BTreeMap<String, T>,
+) -> impl Iterator<Item = &'a str> {
+    let changed = one.iter().filter(|(name, value)| other.get(*name) != Some(value));
+    let gone = other.iter().filter(|(name, _)| !one.contains_key(*name));
+    changed.chain(gone).map(|(name, _)| name.as_str())
+}
+
 impl Catalogue {
     /// What belongs to one tenant: its database under either name, its roles, and whoever is a member of them.
     #[must_use]
@@ -98,6 +108,17 @@ impl Catalogue {
                 .map(|(name, role)| (name.clone(), role.clone()))
                 .collect(),
         }
+    }
+
+    /// Tenants whose part is not the same in another view: whose databases or roles differ, or the roles of whose members.
+    pub fn differing(&self, other: &Self) -> BTreeSet<Uuid> {
+        let databases = differing(&self.databases, &other.databases).filter_map(|name| names::tenant_of(name));
+        let roles = differing(&self.roles, &other.roles).flat_map(|name| {
+            let members = [&self.roles, &other.roles].into_iter().filter_map(|roles| roles.get(name));
+            let of = members.flat_map(|role| &role.member_of).map(String::as_str);
+            of.chain([name]).filter_map(names::tenant_of).collect::<Vec<_>>()
+        });
+        databases.chain(roles).collect()
     }
 
     /// Databases that PUBLIC may connect to and that accept connections: what makes a server not isolated.
@@ -201,5 +222,52 @@ impl Catalogue {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::names::Slot;
+
+    #[test]
+    fn a_difference_is_put_down_to_the_tenants_that_it_concerns() {
+        let [one, two] = [1, 2].map(Uuid::from_u128);
+        let role = |member_of: &[String]| Role { member_of: member_of.iter().cloned().collect(), ..Role::default() };
+        let mut before = Catalogue::default();
+        for uuid in [one, two] {
+            before.databases.insert(names::database(uuid), Database::default());
+            before.roles.insert(names::database(uuid), role(&[]));
+            before.roles.insert(names::login(uuid, Slot::A), role(&[names::database(uuid)]));
+        }
+        before.roles.insert("postgres".into(), role(&[]));
+        let differing = |change: fn(&mut Catalogue)| {
+            let mut now = before.clone();
+            change(&mut now);
+            assert_eq!(now.differing(&before), before.differing(&now));
+            now.differing(&before)
+        };
+        assert_eq!(differing(|_| {}), [].into());
+        assert_eq!(differing(|now| drop(now.databases.remove(&names::database(Uuid::from_u128(1))))), [one].into());
+        assert_eq!(
+            differing(|now| now.roles.get_mut(&names::login(Uuid::from_u128(2), Slot::A)).expect("there").login = true),
+            [two].into()
+        );
+        assert_eq!(
+            differing(|now| {
+                let stranger = Role { member_of: [names::database(Uuid::from_u128(1))].into(), ..Role::default() };
+                now.roles.insert("stranger".into(), stranger);
+            }),
+            [one].into(),
+            "a stranger in a tenant's group"
+        );
+        assert_eq!(differing(|now| drop(now.roles.remove("postgres"))), [].into());
+        assert_eq!(
+            differing(|now| {
+                let database = now.databases.remove(&names::database(Uuid::from_u128(2))).expect("there");
+                now.databases.insert(names::quarantined(Uuid::from_u128(2)), database);
+            }),
+            [two].into()
+        );
     }
 }

@@ -16,7 +16,10 @@ pub enum Effect {
     /// Lets the Tenant object go.
     RemoveFinalizer,
     /// Writes the object into the ledger: mints or finds its uuid, or is refused.
-    Register,
+    Register {
+        /// Puts a tenant that is minted on this server at once, if that has plenty of room.
+        server: Option<String>,
+    },
     /// Puts the tenant on a server in the ledger, if that has room.
     Place {
         /// The server.
@@ -103,7 +106,7 @@ impl Effect {
         match self {
             Self::AddFinalizer => "add_finalizer",
             Self::RemoveFinalizer => "remove_finalizer",
-            Self::Register => "register",
+            Self::Register { .. } => "register",
             Self::Place { .. } => "place",
             Self::Sql { .. } => "sql",
             Self::Clone { .. } => "clone",
@@ -127,7 +130,7 @@ impl Effect {
             Self::Clone { server } => format!("clone the template on {server}"),
             Self::AddFinalizer => "add the finalizer".into(),
             Self::RemoveFinalizer => "remove the finalizer".into(),
-            Self::Register => "register in the ledger".into(),
+            Self::Register { .. } => "register in the ledger".into(),
             Self::MarkProvisioned { .. } => "mark as provisioned in the ledger".into(),
             Self::PublishPooler { .. } => "publish the pooler entry".into(),
             Self::WithdrawPooler { .. } => "withdraw the pooler entry".into(),

@@ -63,10 +63,10 @@ pub fn quarantined(uuid: Uuid) -> String {
     format!("quarantine_{uuid}")
 }
 
-/// The uuid in `tenant_<uuid>` or `quarantine_<uuid>`.
-pub fn uuid_of(database: &str) -> Option<Uuid> {
-    let text = database.strip_prefix("tenant_").or_else(|| database.strip_prefix("quarantine_"))?;
-    (text.len() == 36).then(|| Uuid::parse_str(text).ok()).flatten()
+/// The tenant that a database or a role of this name belongs to.
+pub fn tenant_of(name: &str) -> Option<Uuid> {
+    let text = name.strip_prefix("tenant_").or_else(|| name.strip_prefix("quarantine_"))?;
+    Uuid::parse_str(text.get(..36)?).ok()
 }
 
 /// The template of a schema: `maintenance_os_template_<version>_<checksum>`.
@@ -157,10 +157,11 @@ mod tests {
     #[test]
     fn a_uuid_is_read_back_from_names_of_ours_only() {
         let uuid = Uuid::from_u128(7);
-        assert_eq!(uuid_of(&database(uuid)), Some(uuid));
-        assert_eq!(uuid_of(&quarantined(uuid)), Some(uuid));
-        assert_eq!(uuid_of(&login(uuid, Slot::A)), None);
-        assert_eq!(uuid_of("tenant_00000000000000000000000000000007"), None);
+        for name in [database(uuid), quarantined(uuid), login(uuid, Slot::A)] {
+            assert_eq!(tenant_of(&name), Some(uuid));
+        }
+        assert_eq!(tenant_of("tenant_acme"), None);
+        assert_eq!(tenant_of("tenant_00000000000000000000000000000007"), None);
         assert_eq!(slot_of(&login(uuid, Slot::B)), Some(Slot::B));
     }
 }

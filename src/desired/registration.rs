@@ -1,7 +1,7 @@
 //! Registration and placement: which uuid and which server the tenant has.
 //!
 //! From      the object's name, uid and `spec`; the ledger
-//! Makes     the tenant's row in the ledger, the server in it
+//! Makes     the tenant's row in the ledger, the server in it; both at once where a server has room
 //! Ready     when the ledger has a row for this very object and names its server
 //! Teardown  the row is released or quarantined, see `teardown`
 
@@ -28,11 +28,16 @@ pub fn plan(facts: &Facts) -> PartPlan {
             PartPlan::blocked(reason, message)
         }
         Seen::Known(LedgerFact::Unregistered) => match may_begin(facts) {
-            Ok(()) => PartPlan::act(vec![Effect::Register], "being registered"),
+            Ok(()) => {
+                let server =
+                    facts.tenant.spec.uuid.is_none().then(|| choose(&facts.servers, asked(facts)).ok()).flatten();
+                let effect = Effect::Register { server: server.map(|server| server.name.clone()) };
+                PartPlan::act(vec![effect], "being registered")
+            }
             Err(blocked) => blocked,
         },
         Seen::Known(LedgerFact::Row(row)) if !row.current => {
-            PartPlan::act(vec![Effect::Register], "being updated in the ledger")
+            PartPlan::act(vec![Effect::Register { server: None }], "being updated in the ledger")
         }
         Seen::Known(LedgerFact::Row(row)) => PartPlan::ready(format!("tenant {}", row.uuid)),
     }
@@ -51,20 +56,19 @@ pub fn placement(facts: &Facts, row: &LedgerRow) -> PartPlan {
             ),
         };
     }
-    let asked = facts
-        .tenant
-        .spec
-        .database
-        .as_ref()
-        .and_then(|database| database.server_ref.as_ref())
-        .map(|reference| reference.name.as_str());
-    match choose(&facts.servers, asked) {
+    match choose(&facts.servers, asked(facts)) {
         Ok(server) => PartPlan::act(
             vec![Effect::Place { server: server.name.clone() }],
             format!("being placed on {}", server.name),
         ),
         Err(plan) => plan,
     }
+}
+
+/// The server that the object names.
+fn asked(facts: &Facts) -> Option<&str> {
+    let database = facts.tenant.spec.database.as_ref()?;
+    Some(database.server_ref.as_ref()?.name.as_str())
 }
 
 /// A new Tenant needs a Plan that is sold; one that has data keeps it whatever becomes of its Plan.

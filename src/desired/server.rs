@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::api::DatabaseServer;
+
 use super::catalogue::Catalogue;
 use super::scram;
 use super::sql::{Batch, Statement, identifier, literal};
@@ -19,6 +21,20 @@ pub struct Migration<'a> {
     pub name: &'a str,
     /// Its statements.
     pub sql: &'a str,
+}
+
+/// The other object that stands for the PostgreSQL of this system identifier already; the older one, where both say so.
+pub fn holder<'a>(object: &DatabaseServer, identifier: &str, all: &'a [DatabaseServer]) -> Option<&'a str> {
+    let is_noted = |server: &DatabaseServer| {
+        server.status.as_ref().and_then(|status| status.system_identifier.as_deref()) == Some(identifier)
+    };
+    let age = |server: &DatabaseServer| {
+        (server.metadata.creation_timestamp.as_ref().map(|time| time.0), server.metadata.name.clone())
+    };
+    let others = all.iter().filter(|other| other.metadata.name != object.metadata.name && is_noted(other));
+    let holder = others.min_by_key(|other| age(other))?;
+    let is_ours = is_noted(object) && age(object) < age(holder);
+    holder.metadata.name.as_deref().filter(|_| !is_ours)
 }
 
 /// The roles that every tenant's rights hang on; None: they are all there.
@@ -237,6 +253,31 @@ mod tests {
         assert_ne!(schema(&[FIRST]), schema(&[changed]));
         assert!(schema(&[FIRST, second]).starts_with("0002_"));
         assert_eq!(names::schema_version(&schema(&[FIRST, second])), "0002");
+    }
+
+    #[test]
+    fn one_object_stands_for_a_server_whichever_is_looked_at_first() {
+        let object = |name: &str, created: i64, identifier: Option<&str>| {
+            let mut object = DatabaseServer::new(name, crate::api::server::DatabaseServerSpec::default());
+            let created = jiff::Timestamp::new(created, 0).expect("in range");
+            object.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(created));
+            object.status = identifier.map(|identifier| crate::api::server::DatabaseServerStatus {
+                system_identifier: Some(identifier.to_owned()),
+                ..crate::api::server::DatabaseServerStatus::default()
+            });
+            object
+        };
+        let (old, new, other) = (object("old", 1, Some("7")), object("new", 2, None), object("other", 0, Some("8")));
+        let all = [old.clone(), new.clone(), other.clone()];
+        assert_eq!(holder(&old, "7", &all), None);
+        assert_eq!(holder(&new, "7", &all), Some("old"), "an object that is new takes nobody's server");
+        assert_eq!(holder(&new, "9", &all), None);
+        assert_eq!(holder(&other, "7", &all), Some("old"), "nor does one whose connection was changed");
+        let both = [old.clone(), object("new", 2, Some("7"))];
+        assert_eq!(holder(&both[0], "7", &both), None);
+        assert_eq!(holder(&both[1], "7", &both), Some("old"));
+        let first_seen = [object("old", 1, None), object("new", 2, Some("7"))];
+        assert_eq!(holder(&first_seen[0], "7", &first_seen), Some("new"), "who has it keeps it");
     }
 
     #[test]

@@ -35,6 +35,14 @@ pub async fn all(connection: &mut PgConnection) -> Result<Inventory, sqlx::Error
     })
 }
 
+/// The cluster's own identity.
+///
+/// # Errors
+/// The query failed.
+pub async fn system_identifier(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query(SERVER).fetch_one(connection).await?.try_get("system_identifier")
+}
+
 /// What belongs to one tenant, see [`Catalogue::of_tenant`].
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::api::Tenant;
 use crate::api::routing::Subscription;
-use crate::central::{self, Central, CentralError, TenantRow};
+use crate::central::{self, Central, CentralError, PlanRow, TenantRow};
 use crate::desired::facts::{LedgerFact, LedgerRow, LedgerState, Refusal, Seen};
 
 /// The ledger as last seen.
@@ -22,11 +22,73 @@ struct State {
     /// Why it was never read, or could not be read again.
     problem: Option<String>,
     loaded: bool,
-    rows: HashMap<Uuid, TenantRow>,
+    rows: Rows,
     /// Uid of an object to the generation that its row was last brought up to.
     generations: HashMap<Uuid, i64>,
+    /// Plans as they are known to stand in the central database.
+    plans: HashMap<String, PlanRow>,
     /// What was kept (Some) or forgotten (None) while the ledger is being read whole: newer than what is read.
     meanwhile: Option<HashMap<Uuid, Option<TenantRow>>>,
+}
+
+impl State {
+    fn keep(&mut self, row: TenantRow) {
+        if let Some(meanwhile) = &mut self.meanwhile {
+            meanwhile.insert(row.uuid, Some(row.clone()));
+        }
+        self.rows.insert(row);
+    }
+}
+
+/// Rows by uuid, with what every visit of a Tenant asks of all of them.
+#[derive(Debug, Default)]
+struct Rows {
+    by_uuid: HashMap<Uuid, TenantRow>,
+    /// Uid of the object that holds a row to the row's uuid.
+    by_object: HashMap<Uuid, Uuid>,
+    /// Server to the number of rows whose data lies there.
+    on_server: HashMap<String, usize>,
+}
+
+impl Rows {
+    fn insert(&mut self, row: TenantRow) {
+        self.remove(row.uuid);
+        if let Some(object) = row.object_uid {
+            self.by_object.insert(object, row.uuid);
+        }
+        if let Some(server) = holding(&row) {
+            *self.on_server.entry(server.to_owned()).or_default() += 1;
+        }
+        self.by_uuid.insert(row.uuid, row);
+    }
+
+    fn remove(&mut self, uuid: Uuid) {
+        let Some(row) = self.by_uuid.remove(&uuid) else { return };
+        // Another row may have the object by now.
+        if let Some(object) = row.object_uid.filter(|object| self.by_object.get(object) == Some(&uuid)) {
+            self.by_object.remove(&object);
+        }
+        if let Some(count) = holding(&row).and_then(|server| self.on_server.get_mut(server)) {
+            *count -= 1;
+        }
+    }
+
+    fn of_object(&self, object: Uuid) -> Option<&TenantRow> {
+        self.by_uuid.get(self.by_object.get(&object)?)
+    }
+}
+
+impl FromIterator<TenantRow> for Rows {
+    fn from_iter<T: IntoIterator<Item = TenantRow>>(rows: T) -> Self {
+        let mut all = Self::default();
+        rows.into_iter().for_each(|row| all.insert(row));
+        all
+    }
+}
+
+/// The server on which a row's data lies: kept and quarantined data counts, since it can come back at any time.
+fn holding(row: &TenantRow) -> Option<&str> {
+    row.server.as_deref().filter(|_| row.ledger_state != central::LedgerState::Dropped)
 }
 
 impl Ledger {
@@ -42,6 +104,8 @@ impl Ledger {
         match rows {
             Ok(rows) => {
                 state.rows = merged(rows, meanwhile);
+                // They are looked at again too.
+                state.plans.clear();
                 state.loaded = true;
                 state.problem = None;
                 Ok(())
@@ -55,11 +119,28 @@ impl Ledger {
 
     /// Keeps a row that was just written or read.
     pub fn keep(&self, row: TenantRow) {
+        self.lock().keep(row);
+    }
+
+    /// Does to a row what a write that succeeded did to it, so that it need not be read again. False: the row is not known.
+    pub fn amend(&self, uuid: Uuid, change: impl FnOnce(&mut TenantRow)) -> bool {
         let mut state = self.lock();
-        if let Some(meanwhile) = &mut state.meanwhile {
-            meanwhile.insert(row.uuid, Some(row.clone()));
-        }
-        state.rows.insert(row.uuid, row);
+        let Some(mut row) = state.rows.by_uuid.get(&uuid).cloned() else { return false };
+        change(&mut row);
+        state.keep(row);
+        true
+    }
+
+    /// The object that holds a row: its namespace and name.
+    pub fn holder_of(&self, uuid: Uuid) -> Option<(String, String)> {
+        let state = self.lock();
+        let row = state.rows.by_uuid.get(&uuid).filter(|row| row.object_uid.is_some())?;
+        Some((row.namespace.clone(), row.name.clone()))
+    }
+
+    /// The server that the ledger names for a Tenant object; None: no row, or not placed yet.
+    pub fn server_of(&self, object: Uuid) -> Option<String> {
+        self.lock().rows.of_object(object)?.server.clone()
     }
 
     /// Forgets a row that is gone.
@@ -68,7 +149,7 @@ impl Ledger {
         if let Some(meanwhile) = &mut state.meanwhile {
             meanwhile.insert(uuid, None);
         }
-        state.rows.remove(&uuid);
+        state.rows.remove(uuid);
     }
 
     /// Notes that the row of an object says what this generation of it says.
@@ -76,17 +157,29 @@ impl Ledger {
         self.lock().generations.insert(object, generation);
     }
 
-    /// Every row.
-    pub fn rows(&self) -> Vec<TenantRow> {
-        self.lock().rows.values().cloned().collect()
+    /// Whether a Plan is known to stand in the central database like this.
+    pub fn has_plan(&self, plan: &PlanRow) -> bool {
+        self.lock().plans.get(&plan.slug) == Some(plan)
     }
 
-    /// Rows whose data lies on a server: kept and quarantined data counts, since it can come back at any time.
+    /// Notes how a Plan stands in the central database.
+    pub fn note_plan(&self, plan: PlanRow) {
+        self.lock().plans.insert(plan.slug.clone(), plan);
+    }
+
+    /// Forgets what was known of a Plan.
+    pub fn forget_plan(&self, name: &str) {
+        self.lock().plans.remove(name);
+    }
+
+    /// Every row.
+    pub fn rows(&self) -> Vec<TenantRow> {
+        self.lock().rows.by_uuid.values().cloned().collect()
+    }
+
+    /// Rows whose data lies on a server.
     pub fn tenants_on(&self, server: &str) -> usize {
-        let holds = |row: &&TenantRow| {
-            row.server.as_deref() == Some(server) && row.ledger_state != central::LedgerState::Dropped
-        };
-        self.lock().rows.values().filter(holds).count()
+        self.lock().rows.on_server.get(server).copied().unwrap_or_default()
     }
 
     /// What the ledger says of a Tenant object.
@@ -96,14 +189,14 @@ impl Ledger {
             return Seen::Unreachable(state.problem.clone().unwrap_or_else(|| "it was not read yet".into()));
         }
         let uid = uid(tenant);
-        if let Some(row) = state.rows.values().find(|row| row.object_uid == Some(uid)) {
+        if let Some(row) = state.rows.of_object(uid) {
             let current = state.generations.get(&uid) == tenant.metadata.generation.as_ref();
             return Seen::Known(LedgerFact::Row(fact(row, current)));
         }
         let known =
             tenant.status.as_ref().and_then(|status| status.uuid.as_deref()).and_then(|uuid| uuid.parse::<Uuid>().ok());
         let Some(uuid) = known else { return Seen::Known(LedgerFact::Unregistered) };
-        match state.rows.get(&uuid) {
+        match state.rows.by_uuid.get(&uuid) {
             None => Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { uuid })),
             // The quarantine has begun and its statements may not all have been run.
             Some(row) if is_being_quarantined(tenant, row) => {
@@ -134,12 +227,12 @@ impl Ledger {
 }
 
 /// Rows that were read, with what this process wrote while they were.
-fn merged(read: Vec<TenantRow>, meanwhile: HashMap<Uuid, Option<TenantRow>>) -> HashMap<Uuid, TenantRow> {
-    let mut rows: HashMap<_, _> = read.into_iter().map(|row| (row.uuid, row)).collect();
+fn merged(read: Vec<TenantRow>, meanwhile: HashMap<Uuid, Option<TenantRow>>) -> Rows {
+    let mut rows: Rows = read.into_iter().collect();
     for (uuid, row) in meanwhile {
         match row {
-            Some(row) => drop(rows.insert(uuid, row)),
-            None => drop(rows.remove(&uuid)),
+            Some(row) => rows.insert(row),
+            None => rows.remove(uuid),
         }
     }
     rows
@@ -186,5 +279,84 @@ const fn state(state: central::LedgerState) -> LedgerState {
         central::LedgerState::Retained => LedgerState::Retained,
         central::LedgerState::Quarantined => LedgerState::Quarantined,
         central::LedgerState::Dropped => LedgerState::Dropped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::central::LedgerState::{Dropped, Provisioned, Registered, Retained};
+
+    fn row(uuid: u128, object: Option<u128>, server: Option<&str>, ledger_state: central::LedgerState) -> TenantRow {
+        TenantRow {
+            uuid: Uuid::from_u128(uuid),
+            namespace: "customers".into(),
+            name: "acme".into(),
+            object_uid: object.map(Uuid::from_u128),
+            slug: "acme".into(),
+            display_name: "Acme".into(),
+            plan: None,
+            state: crate::api::tenant::TenantState::Active,
+            trial_ends_at: None,
+            metadata: std::collections::BTreeMap::new(),
+            ledger_state,
+            server: server.map(str::to_owned),
+            epoch: 1,
+            drop_after: None,
+            schema_version: None,
+            seeded: false,
+            hosts: Vec::new(),
+            subscription: None,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    /// What the indexes say is what a walk over all rows says.
+    fn assert_consistent(ledger: &Ledger) {
+        let state = ledger.lock();
+        let rows: Vec<_> = state.rows.by_uuid.values().collect();
+        let holders: HashMap<_, _> = rows.iter().filter_map(|row| Some((row.object_uid?, row.uuid))).collect();
+        assert_eq!(state.rows.by_object, holders);
+        for (server, count) in &state.rows.on_server {
+            assert_eq!(rows.iter().filter(|row| holding(row) == Some(server)).count(), *count, "{server}");
+        }
+    }
+
+    #[test]
+    fn the_indexes_follow_a_row_through_its_life() {
+        let ledger = Ledger::default();
+        let uuid = Uuid::from_u128(1);
+        for (row, on_server) in [
+            (row(1, Some(10), None, Registered), 0),
+            (row(1, Some(10), Some("a"), Registered), 1),
+            (row(1, Some(10), Some("a"), Provisioned), 1),
+            (row(1, None, Some("a"), Retained), 1),
+            (row(1, Some(11), Some("a"), Provisioned), 1),
+            (row(1, None, Some("a"), Dropped), 0),
+        ] {
+            ledger.keep(row);
+            assert_consistent(&ledger);
+            assert_eq!(ledger.tenants_on("a"), on_server);
+        }
+        ledger.keep(row(2, Some(12), Some("a"), Provisioned));
+        assert!(ledger.amend(uuid, |row| row.server = Some("b".into())));
+        ledger.forget(uuid);
+        assert_consistent(&ledger);
+        assert_eq!(ledger.tenants_on("a"), 1);
+        assert_eq!(ledger.server_of(Uuid::from_u128(12)).as_deref(), Some("a"));
+        assert!(!ledger.amend(uuid, |_| {}), "a row that is not known is not amended");
+    }
+
+    #[test]
+    fn what_was_written_while_the_ledger_was_read_is_newer_than_what_was_read() {
+        let read = vec![row(1, Some(10), Some("a"), Registered), row(2, Some(11), Some("a"), Registered)];
+        let meanwhile = HashMap::from([
+            (Uuid::from_u128(1), None),
+            (Uuid::from_u128(2), Some(row(2, Some(11), Some("b"), Registered))),
+        ]);
+        let rows = merged(read, meanwhile);
+        assert_eq!(rows.by_object, HashMap::from([(Uuid::from_u128(11), Uuid::from_u128(2))]));
+        assert_eq!(rows.on_server.get("b"), Some(&1));
+        assert_eq!(rows.on_server.get("a"), Some(&0));
     }
 }

@@ -16,8 +16,10 @@ use super::render::Place;
 use super::{files, parse, render};
 use crate::slices::{Acknowledgements, Change};
 
-/// Changes that arrive together are served with one RELOAD.
+/// Changes that arrive together are served with one RELOAD: it is due when none has come for this time …
 const BATCH: Duration = Duration::from_millis(20);
+/// … and in pieces when they go on coming for longer than this.
+const LONGEST_BATCH: Duration = Duration::from_millis(200);
 /// How often PgBouncer is compared with its files.
 const CHECK: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -98,22 +100,28 @@ impl Agent {
     /// Runs until `stop`.
     pub async fn run(mut self, changes: impl Stream<Item = Change> + Send, stop: CancellationToken) {
         let mut changes = pin!(changes);
-        let mut next = Instant::now() + CHECK;
+        let mut check = Instant::now() + CHECK;
+        // When the last change came, and the latest that it is waited for others.
+        let mut batch: Option<(Instant, Instant)> = None;
         loop {
+            let next = batch.map_or(check, |(last, latest)| check.min(latest).min(last + BATCH));
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(change) = changes.next() => {
-                    if self.take(&change) {
-                        next = next.min(Instant::now() + BATCH);
-                    }
+                    self.take(&change);
+                    // Also a change without effect: it may be the one that completes the view, or changes the status.
+                    let now = Instant::now();
+                    batch = Some((now, batch.map_or(now + LONGEST_BATCH, |(_, latest)| latest)));
                 }
-                () = tokio::time::sleep_until(next) => next = Instant::now() + self.turn().await,
+                () = tokio::time::sleep_until(next) => {
+                    batch = None;
+                    check = Instant::now() + self.turn().await;
+                }
             }
         }
     }
 
-    /// Whether something is to be done about the change.
-    fn take(&mut self, change: &Change) -> bool {
+    fn take(&mut self, change: &Change) {
         match self.reader.take(change) {
             Verdict::Accepted => self.dirty = true,
             Verdict::Same => {}
@@ -131,8 +139,6 @@ impl Agent {
                 );
             }
         }
-        // A change without effect may still be the one that completes the view, or changes the status.
-        true
     }
 
     /// One pass; returns when the next is due.

@@ -46,6 +46,51 @@ async fn twenty_placements_at_once_never_exceed_the_capacity() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_that_are_minted_and_placed_at_once_never_exceed_the_capacity_and_the_rest_stand_without_a_server() {
+    let db = Database::new().await;
+    join_all((0..8).map(|_| db.central.ping())).await;
+    // Room for three beyond the margin that placements at once leave one another.
+    let capacity = 64 + 3;
+    let objects: Vec<_> = (0..100).map(|number| Object::new(&format!("t{number}")).place("pg-1", capacity)).collect();
+    let rows: Vec<_> = join_all(objects.iter().map(|object| db.register(object))).await;
+    let (there, waiting): (Vec<_>, Vec<_>) =
+        rows.into_iter().map(|registered| registered.unwrap().row).partition(|row| row.server.is_some());
+    assert!((3..=67).contains(&there.len()), "{} were placed", there.len());
+    let results = join_all(waiting.iter().map(|row| db.central.place(row.uuid, "pg-1", capacity))).await;
+    let later = results.into_iter().map(Result::unwrap).filter(|result| *result == placed("pg-1")).count();
+    assert_eq!(there.len() + later, 67, "the last places are given away one by one");
+    assert_eq!(db.number("SELECT count(*) FROM tenants WHERE server = 'pg-1'").await, 67);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ways_of_placing_at_once_never_exceed_the_capacity() {
+    let db = Database::new().await;
+    let uuids = registered(&db, 40).await;
+    join_all((0..8).map(|_| db.central.ping())).await;
+    let objects: Vec<_> = (0..40).map(|number| Object::new(&format!("new{number}")).place("pg-1", 70)).collect();
+    let new = join_all(objects.iter().map(|object| db.register(object)));
+    let old = join_all(uuids.iter().map(|uuid| db.central.place(*uuid, "pg-1", 20)));
+    let (_, results) = tokio::join!(new, old);
+    let by_count = results.into_iter().map(Result::unwrap).filter(|result| *result == placed("pg-1")).count();
+    assert!(by_count <= 20, "{by_count} were placed one by one");
+    assert!(db.number("SELECT count(*) FROM tenants WHERE server = 'pg-1'").await <= 70);
+}
+
+#[tokio::test]
+async fn where_a_tenant_lies_is_decided_when_it_is_minted_and_not_when_it_is_brought_up_to_date() {
+    let db = Database::new().await;
+    let object = Object::new("acme");
+    let uuid = db.register(&object).await.unwrap().row.uuid;
+    let mut renamed = object.clone().place("pg-1", 10);
+    renamed.display_name = "Acme AG".into();
+    assert_eq!(db.register(&renamed).await.unwrap().row.server, None);
+    assert_eq!(db.row(uuid).await.server, None);
+    let unknown_plan = Object { plan: Some("nope"), ..Object::new("other").place("pg-1", 10) };
+    assert!(db.register(&unknown_plan).await.is_err());
+    assert_eq!(db.number("SELECT count(*) FROM tenants").await, 1, "nothing is minted for a plan that is not known");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_operators_that_place_one_tenant_on_two_servers_agree_afterwards() {
     let db = Database::new().await;
     for uuid in registered(&db, 10).await {

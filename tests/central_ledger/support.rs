@@ -210,6 +210,7 @@ pub struct Object {
     pub adopt: Option<Uuid>,
     pub known: Option<Uuid>,
     pub hosts: Vec<(String, bool)>,
+    pub place: Option<(&'static str, i64)>,
 }
 
 impl Object {
@@ -226,6 +227,7 @@ impl Object {
             adopt: None,
             known: None,
             hosts: Vec::new(),
+            place: None,
         }
     }
 
@@ -249,6 +251,11 @@ impl Object {
         self
     }
 
+    pub fn place(mut self, server: &'static str, most: i64) -> Self {
+        self.place = Some((server, most));
+        self
+    }
+
     pub fn registration(&self) -> Registration<'_> {
         Registration {
             namespace: "customers",
@@ -263,6 +270,7 @@ impl Object {
             adopt: self.adopt,
             known: self.known,
             hosts: self.hosts.clone(),
+            place: self.place,
         }
     }
 }

@@ -26,6 +26,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 const DEADLINE: Duration = Duration::from_secs(40);
 const NAME: &str = "acme";
 const SERVER: &str = "pg-crash";
+/// A second object for the same server; first in the alphabet.
+const OTHER: &str = "a-pg-crash";
 
 /// One test's world. Tests of this file run one after the other, since an operator sees every Tenant of the cluster.
 pub struct World {
@@ -38,6 +40,11 @@ pub struct World {
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test-code`"))
+}
+
+fn server(name: &str) -> Value {
+    json!({ "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "DatabaseServer", "metadata": { "name": name },
+        "spec": { "connectionSecretRef": { "name": SERVER }, "warmPool": { "size": 1 }, "pooler": { "replicas": 1 } } })
 }
 
 /// Asks until there is an answer.
@@ -128,9 +135,37 @@ impl World {
             .patch(SERVER, &PatchParams::apply("test").force(), &Patch::Apply(secret))
             .await
             .unwrap();
-        let server = json!({ "apiVersion": group, "kind": "DatabaseServer", "metadata": { "name": SERVER },
-            "spec": { "connectionSecretRef": { "name": SERVER }, "warmPool": { "size": 1 }, "pooler": { "replicas": 1 } } });
-        self.apply_global::<DatabaseServer>(&server, SERVER).await;
+        self.apply_global::<DatabaseServer>(&server(SERVER), SERVER).await;
+    }
+
+    /// A second DatabaseServer with the connection of the first.
+    pub async fn add_another_object_for_the_server(&self) {
+        self.apply_global::<DatabaseServer>(&server(OTHER), OTHER).await;
+    }
+
+    pub async fn remove_other_object(&self) {
+        let servers: Api<DatabaseServer> = Api::all(self.client.clone());
+        servers.delete(OTHER, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub async fn wait_for_conflict(&self) {
+        let servers: Api<DatabaseServer> = Api::all(self.client.clone());
+        until("the second object is a Conflict, and the first is not", async || {
+            let mut reasons = Vec::new();
+            for name in [SERVER, OTHER] {
+                let status = servers.get(name).await.unwrap().status.unwrap_or_default();
+                let ready = status.conditions.into_iter().find(|condition| condition.type_ == "Ready");
+                reasons.push(ready.map_or_else(String::new, |ready| ready.reason));
+            }
+            (reasons == ["Active", "Conflict"]).then_some(()).ok_or_else(|| format!("{reasons:?}"))
+        })
+        .await;
+    }
+
+    /// The term that holds the server.
+    pub async fn term(&self) -> u64 {
+        let text = maintenance_os::desired::server::fence_epoch();
+        self.query(&format!("SELECT ({text})::text")).await.concat().parse().unwrap()
     }
 
     async fn apply_global<K>(&self, object: &Value, name: &str)

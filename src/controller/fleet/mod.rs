@@ -27,6 +27,9 @@ use crate::desired::names;
 
 use slice::{Entries, Slice};
 
+/// Readers serve a change within this time, or something is the matter with them.
+const FRESH: Duration = Duration::from_secs(5);
+
 /// The fleet's documents.
 pub struct Fleet {
     state: Mutex<State>,
@@ -52,6 +55,8 @@ struct State {
     readers: HashMap<String, BTreeMap<String, readers::Endpoint>>,
     /// Changes of this process that are not known to be served: (slice, tenant).
     pending: HashMap<(String, Uuid), Pending>,
+    /// Number of changes of this process.
+    changes: usize,
 }
 
 struct Pending {
@@ -107,6 +112,11 @@ impl Fleet {
         );
     }
 
+    /// Whether a change was made a moment ago that readers do not serve yet.
+    pub fn is_awaited(&self) -> bool {
+        self.lock().pending.values().any(|pending| pending.since.elapsed() < FRESH)
+    }
+
     /// The uuids that have an entry anywhere.
     pub fn uuids(&self) -> Vec<Uuid> {
         let mut uuids: Vec<_> = self.lock().slices.values().flat_map(Slice::uuids).collect();
@@ -131,8 +141,13 @@ impl Fleet {
         if let Some((uuid, tenant)) = who {
             state.pending.insert((name, uuid), Pending { generation, since: Instant::now(), tenant });
         }
+        state.changes += 1;
         drop(state);
         self.changed.notify_one();
+    }
+
+    fn changes(&self) -> usize {
+        self.lock().changes
     }
 
     /// Wakes the tenants whose changes are served everywhere now.

@@ -1,7 +1,7 @@
 //! Writes slices that changed: what arrives within a short time goes into one write.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use k8s_openapi::ByteString;
@@ -17,8 +17,15 @@ use crate::api::{LABEL_SERVER, LABEL_SLICE, MANAGED_BY};
 use crate::apply::ApplyError;
 use crate::error::chain;
 
-/// Long enough to gather a burst, short enough that nobody notices.
+/// A change that comes alone is written after this time, which nobody notices.
 const DEBOUNCE: Duration = Duration::from_millis(10);
+/// After this many changes it is a burst, and its end is waited for: each write carries a whole slice, and a burst meets
+/// every slice several times.
+const FEW: usize = 2;
+/// A burst has ended when nothing has changed for this time …
+const QUIET: Duration = Duration::from_millis(50);
+/// … and is written in pieces when it goes on for longer than this.
+const LONGEST: Duration = Duration::from_millis(400);
 /// Before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 const WRITES_AT_A_TIME: usize = 8;
@@ -51,7 +58,7 @@ impl Fleet {
                 () = self.changed.notified() => {}
                 () = stop.cancelled() => return,
             }
-            tokio::time::sleep(DEBOUNCE).await;
+            self.gather().await;
             let dirty: Vec<_> =
                 self.lock().slices.iter().filter(|(_, slice)| slice.dirty).map(|(name, _)| name.clone()).collect();
             let writes = futures::stream::iter(dirty)
@@ -61,6 +68,19 @@ impl Fleet {
             if failed > 0 {
                 tokio::time::sleep(RETRY).await;
                 self.changed.notify_one();
+            }
+        }
+    }
+
+    /// Waits until what belongs together has arrived.
+    async fn gather(&self) {
+        let (begun, before) = (Instant::now(), self.changes());
+        loop {
+            let seen = self.changes();
+            let pause = if seen - before < FEW { DEBOUNCE } else { QUIET };
+            tokio::time::sleep(pause).await;
+            if self.changes() == seen || begun.elapsed() >= LONGEST {
+                return;
             }
         }
     }

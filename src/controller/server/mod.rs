@@ -1,24 +1,24 @@
 //! The loop of a DatabaseServer: its roles, template, warm pool and pooler, and how it stands.
 
 pub mod pool;
-mod status;
+pub mod status;
 mod sweep;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, ListParams, PostParams};
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use rand::RngCore;
 use serde_json::json;
 
 use super::context::Context;
 use super::fleet::Wake;
-use super::servers::{Connection, Server};
+use super::servers::{Connection, Server, TakeError};
 use super::tls;
 use crate::api::condition::Reason;
 use crate::api::pooler::PoolerSettings;
@@ -27,9 +27,7 @@ use crate::apply::{ApplyError, objects};
 use crate::desired::facts::PoolerAddress;
 use crate::desired::{names, pooler_objects, scram, server as desired};
 use crate::error::chain;
-
-/// Before a server that does not answer is asked again.
-const RETRY: Duration = Duration::from_secs(5);
+use crate::observe::ledger::uid;
 
 /// What is the matter with a server.
 #[derive(Debug)]
@@ -67,16 +65,13 @@ pub async fn reconcile(object: Arc<DatabaseServer>, context: Arc<Context>) -> Re
     let name = object.name_any();
     let (server, trouble) = match connection(&context, &object).await {
         Err(error) => (context.servers.get(&name), Some(Trouble::new(Reason::PermissionDenied, &error))),
-        Ok(connection) => {
-            let address = format!("{}:{}", connection.host, connection.port);
-            match context.servers.put(&object, &name, connection, context.epoch(), &context.gate).await {
-                Ok(server) => {
-                    let trouble = visit(&context, &object, &server).await.err();
-                    (Some(server), trouble)
-                }
-                Err(error) => (context.servers.get(&name), Some(unreachable(&address, &error))),
+        Ok(connection) => match take(&context, &object, connection).await {
+            Ok(server) => {
+                let trouble = visit(&context, &object, &server).await.err();
+                (Some(server), trouble)
             }
-        }
+            Err(trouble) => (context.servers.get(&name), Some(trouble)),
+        },
     };
     if let Some(trouble) = &trouble {
         tracing::warn!(
@@ -93,10 +88,59 @@ pub async fn reconcile(object: Arc<DatabaseServer>, context: Arc<Context>) -> Re
     if let Err(error) = status::write(&context, &object, server.as_deref(), trouble.as_ref()).await {
         tracing::warn!(server = name, error = chain(&error), "could not write the status of a DatabaseServer");
     }
-    // Tenants that wait for this server look again.
-    let _ = context.wake.send(Wake::All);
+    wake(&context, &name, server.as_deref());
     context.refill.notify_one();
-    Ok(Action::requeue(if trouble.is_some() { RETRY } else { context.settings.resync }))
+    if trouble.is_some() {
+        return Ok(Action::requeue(context.server_failures.failed(name)));
+    }
+    context.server_failures.succeeded(&name);
+    Ok(Action::requeue(context.settings.resync))
+}
+
+/// The server of an object, taken over for this term.
+async fn take(context: &Arc<Context>, object: &DatabaseServer, connection: Connection) -> Result<Arc<Server>, Trouble> {
+    let name = object.name_any();
+    if let Some(known) = context.servers.known(&name, &connection, &object.spec) {
+        return Ok(known);
+    }
+    let address = format!("{}:{}", connection.host, connection.port);
+    let others = Api::<DatabaseServer>::all(context.client.clone()).list(&ListParams::default()).await;
+    let others = others.map_err(|source| {
+        let error = ApplyError::kubernetes("list the DatabaseServers", source);
+        Trouble { reason: error.reason(), message: chain(&error) }
+    })?;
+    let is_free = |identifier: &str| match desired::holder(object, identifier, &others.items) {
+        Some(holder) => Err(holder.to_owned()),
+        None => Ok(()),
+    };
+    let taken = context.servers.put(object, connection, context.epoch(), &context.gate, is_free).await;
+    taken.map_err(|error| match error {
+        TakeError::Server(error) => unreachable(&address, &error),
+        TakeError::Held(holder) => {
+            let message = format!(
+                "{address} is the PostgreSQL that DatabaseServer {holder} stands for already: two objects for one server would end each other's work. Nothing is read from or written to it for this one; delete it, or give it a server of its own"
+            );
+            Trouble { reason: Reason::Conflict, message }
+        }
+    })
+}
+
+/// Wakes the Tenants that a visit of their server has news for: a server at rest has none for anybody.
+fn wake(context: &Context, name: &str, server: Option<&Server>) {
+    // A closed channel: the operator is stopping.
+    let look_again = |reference| drop(context.wake.send(Wake::One(reference)));
+    for uuid in server.map(Server::take_drifted).unwrap_or_default() {
+        if let Some((namespace, tenant)) = context.ledger.holder_of(uuid) {
+            look_again(ObjectRef::new(&tenant).within(&namespace));
+        }
+    }
+    if context.servers.has_news(name) {
+        // Those that are nowhere yet may find their place on it.
+        let concerned = |on: Option<String>| on.is_none_or(|on| on == name);
+        let tenants = context.tenants.state();
+        let tenants = tenants.iter().filter(|tenant| concerned(context.ledger.server_of(uid(tenant))));
+        tenants.for_each(|tenant| look_again(ObjectRef::from_obj(tenant.as_ref())));
+    }
 }
 
 /// The connection Secret; always in the operator's namespace (a field for another one does not exist).
@@ -132,29 +176,28 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
     let pooler =
         put_up_pooler(context, object, server).await.map_err(|error| Trouble::new(Reason::Provisioning, &error));
     let address = format!("{}:{}", server.connection.host, server.connection.port);
-    let inventory = server.take_inventory().await.map_err(|error| unreachable(&address, &error))?;
+    let identity = server.take_inventory().await.map_err(|error| unreachable(&address, &error))?;
     if let Some(known) = object
         .status
         .as_ref()
         .and_then(|status| status.system_identifier.as_ref())
-        .filter(|known| **known != inventory.system_identifier)
+        .filter(|known| **known != identity.system_identifier)
     {
         let message = format!(
             "another PostgreSQL answers under {}: it is {}, and {known} was known. Nothing is read from or written to it. If the data was moved there, create another DatabaseServer for it",
-            server.connection.host, inventory.system_identifier
+            server.connection.host, identity.system_identifier
         );
         server.set_problem(message.clone());
         return Err(Trouble { reason: Reason::Conflict, message });
     }
-    if inventory.read_only {
+    if identity.read_only {
         return Err(Trouble {
             reason: Reason::DatabaseUnreachable,
             message: format!("server {} refuses writes: it is read-only or a standby", server.connection.host),
         });
     }
-    let open = inventory.catalogue.open_to_public();
+    let open = server.look(|catalogue| catalogue.open_to_public().join(", ")).unwrap_or_default();
     if !open.is_empty() {
-        let open = open.join(", ");
         return Err(Trouble {
             reason: Reason::PermissionDenied,
             message: format!(
@@ -165,14 +208,15 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
     let passwords =
         role_passwords(context, &server.name).await.map_err(|error| Trouble::new(Reason::Provisioning, &error))?;
     let (migrator, backup) = (scram::verifier(&passwords.migrator), scram::verifier(&passwords.backup));
-    if let Some(batch) = desired::roles(&inventory.catalogue, &migrator, &backup) {
+    if let Some(batch) = server.look(|catalogue| desired::roles(catalogue, &migrator, &backup)).flatten() {
         server.run(&batch, None).await.map_err(|error| Trouble { reason: error.reason(), message: chain(&error) })?;
     }
     pool::build_template(server, &passwords.migrator)
         .await
         .map_err(|error| Trouble::new(Reason::MigrationFailed, &error))?;
     server.set_closed(None);
-    for batch in desired::outdated(&inventory.catalogue, &desired::schema(&pool::migrations()), server.term) {
+    let schema = desired::schema(&pool::migrations());
+    for batch in server.look(|catalogue| desired::outdated(catalogue, &schema, server.term)).unwrap_or_default() {
         server.run(&batch, None).await.map_err(|error| Trouble { reason: error.reason(), message: chain(&error) })?;
     }
     sweep::sweep(context, server).await;

@@ -1,10 +1,11 @@
 //! The template and the warm pool of a server.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::StreamExt;
+use futures::future::join_all;
 use rand::RngCore;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -12,12 +13,17 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::ApplyError;
 use crate::controller::context::Context;
 use crate::controller::servers::Server;
+use crate::desired::catalogue::Catalogue;
 use crate::desired::names;
 use crate::desired::server::{self, Migration};
 use crate::error::chain;
 
-/// Clones in flight on one server: more share its two or so processors and its disk without being done sooner.
-const CLONES_AT_A_TIME: usize = 2;
+/// As many as one server clones at a time.
+const REFILLS_AT_A_TIME: usize = 2;
+/// A burst of Tenants is over when nothing was claimed for this time.
+const QUIET: Duration = Duration::from_millis(500);
+/// The longest that the refill of the pool waits for the end of a burst.
+const LONGEST_WAY: Duration = Duration::from_secs(10);
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The app's migrations.
@@ -35,10 +41,13 @@ pub fn migrations() -> Vec<Migration<'static>> {
 pub async fn build_template(server: &Server, password: &str) -> anyhow::Result<()> {
     let migrations = migrations();
     let schema = server::schema(&migrations);
-    let catalogue = server.catalogue().context("the server was not asked yet")?;
-    if !catalogue.databases.contains_key(&names::template(&schema)) {
+    let template = names::template(&schema);
+    let begin = |catalogue: &Catalogue| {
+        (!catalogue.databases.contains_key(&template)).then(|| server::begin_template(catalogue))
+    };
+    if let Some(batches) = server.look(begin).context("the server was not asked yet")? {
         tracing::info!(server = server.name, schema, "building the template");
-        for batch in server::begin_template(&catalogue) {
+        for batch in batches {
             server.run(&batch, None).await?;
         }
         let work = fill_template(server, password, &migrations);
@@ -79,11 +88,17 @@ async fn execute(connection: &mut PgConnection, text: String) -> Result<(), sqlx
     connection.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map(drop)
 }
 
-/// Clones the template into one more warm database.
+/// Clones the template for a tenant that found no warm database; nothing to do when one has come meanwhile.
 ///
 /// # Errors
 /// The server refused it or did not answer.
-pub async fn clone_one(server: &Server) -> Result<(), ApplyError> {
+pub async fn clone_for_tenant(server: &Server) -> Result<(), ApplyError> {
+    let _turn = server.turn_to_clone().await;
+    if server.warm() > 0 { Ok(()) } else { clone_one(server).await }
+}
+
+/// Clones the template into one more warm database.
+async fn clone_one(server: &Server) -> Result<(), ApplyError> {
     let schema = server
         .facts(0)
         .schema
@@ -103,13 +118,11 @@ pub async fn refill(context: Arc<Context>, stop: CancellationToken) {
             () = tokio::time::sleep(Duration::from_secs(30)) => {}
             () = stop.cancelled() => return,
         }
-        for server in context.servers.all() {
-            refill_one(&server, &stop).await;
-        }
+        join_all(context.servers.all().iter().map(|server| refill_one(&context, server, &stop))).await;
     }
 }
 
-async fn refill_one(server: &Server, stop: &CancellationToken) {
+async fn refill_one(context: &Context, server: &Server, stop: &CancellationToken) {
     let facts = server.facts(0);
     if facts.open.is_err() {
         return;
@@ -118,8 +131,12 @@ async fn refill_one(server: &Server, stop: &CancellationToken) {
     let missing = wanted.saturating_sub(server.warm());
     let clones = futures::stream::iter(0..missing)
         .take_until(stop.cancelled())
-        .map(|_| clone_one(server))
-        .buffer_unordered(CLONES_AT_A_TIME);
+        .map(|_| async {
+            give_way(context, server).await;
+            let _turn = server.turn_to_clone().await;
+            clone_one(server).await
+        })
+        .buffer_unordered(REFILLS_AT_A_TIME);
     let mut clones = std::pin::pin!(clones);
     while let Some(result) = clones.next().await {
         if let Err(error) = result {
@@ -130,5 +147,15 @@ async fn refill_one(server: &Server, stop: &CancellationToken) {
             );
             return;
         }
+    }
+}
+
+/// Tenants that somebody waits for come before stock: a clone costs the server as much as everything else that a tenant
+/// needs. Bounded, so that a steady stream of Tenants does not find the pool empty for ever.
+async fn give_way(context: &Context, server: &Server) {
+    let begun = Instant::now();
+    let busy = || server.was_claimed_within(QUIET) || context.fleet.is_awaited();
+    while begun.elapsed() < LONGEST_WAY && busy() {
+        tokio::time::sleep(QUIET / 5).await;
     }
 }

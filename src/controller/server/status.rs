@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use serde_json::json;
+use kube::runtime::reflector::Store;
+use serde_json::{Value, json};
 
 use super::Trouble;
 use crate::api::condition::{ConditionType, Reason};
@@ -37,10 +38,10 @@ pub async fn write(
         status.warm = i32::try_from(server.warm()).ok();
         status.schema_version =
             server.facts(0).schema.as_deref().map(|schema| names::schema_version(schema).to_owned());
-        if let Some((version, identifier)) = server.identity() {
-            status.version = Some(version);
+        if let Some(identity) = server.identity() {
+            status.version = Some(identity.version);
             // Kept once known: it is how another server under the same address is noticed.
-            status.system_identifier.get_or_insert(identifier);
+            status.system_identifier.get_or_insert(identity.system_identifier);
         }
     }
     status.conditions = conditions(object, &before, server, trouble);
@@ -48,9 +49,41 @@ pub async fn write(
         return Ok(());
     }
     let patch = json!({ "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "DatabaseServer", "metadata": { "name": name }, "status": status });
+    patch_status(context, &name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch)).await
+}
+
+/// Writes how many tenants and warm databases there are, when that has changed: between two visits, so that neither a
+/// burst of Tenants nor the next operator finds old figures.
+///
+/// # Errors
+/// The API server refused it or did not answer.
+pub async fn count(context: &Context, servers: &Store<DatabaseServer>) -> Result<(), ApplyError> {
+    for object in servers.state() {
+        let name = object.name_any();
+        let Some(server) = context.servers.get(&name) else { continue };
+        // Before its first visit has written the status there is nothing to keep up to date.
+        let Some(before) = &object.status else { continue };
+        let tenants = i32::try_from(context.ledger.tenants_on(&name)).ok();
+        let warm = i32::try_from(server.warm()).ok();
+        if (before.tenants, before.warm) == (tenants, warm) {
+            continue;
+        }
+        // Only the two figures: conditions are the visit's, whose newest word the cache may not show yet.
+        let patch = json!({ "status": { "tenants": tenants, "warm": warm } });
+        let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        patch_status(context, &name, &parameters, &Patch::Merge(patch)).await?;
+    }
+    Ok(())
+}
+
+async fn patch_status(
+    context: &Context,
+    name: &str,
+    parameters: &PatchParams,
+    patch: &Patch<Value>,
+) -> Result<(), ApplyError> {
     let api: Api<DatabaseServer> = Api::all(context.client.clone());
-    let written = api.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch)).await;
-    match written {
+    match api.patch_status(name, parameters, patch).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(source) => Err(ApplyError::kubernetes(format!("write the status of DatabaseServer {name}"), source)),
@@ -63,16 +96,14 @@ fn conditions(
     server: Option<&Server>,
     trouble: Option<&Trouble>,
 ) -> Vec<Condition> {
-    let open = server
-        .and_then(Server::catalogue)
-        .map(|catalogue| catalogue.open_to_public().into_iter().map(str::to_owned).collect::<Vec<_>>());
+    let open = server.and_then(|server| server.look(|catalogue| catalogue.open_to_public().join(", ")));
     let isolated = match &open {
         None => ("Unknown", Reason::DatabaseUnreachable, "not seen yet".to_owned()),
         Some(open) if open.is_empty() => ("True", Reason::Active, "no database lets PUBLIC connect".to_owned()),
         Some(open) => (
             "False",
             Reason::PermissionDenied,
-            format!("PUBLIC may connect to {}: REVOKE CONNECT ON DATABASE … FROM PUBLIC", open.join(", ")),
+            format!("PUBLIC may connect to {open}: REVOKE CONNECT ON DATABASE … FROM PUBLIC"),
         ),
     };
     let ready = trouble.map_or_else(

@@ -12,7 +12,6 @@ use crate::error::chain;
 
 /// Revokes logins of kept data that could not be revoked when its object went, completes quarantines, and drops what is due.
 pub async fn sweep(context: &Arc<Context>, server: &Server) {
-    let Some(catalogue) = server.catalogue() else { return };
     let rows = context.ledger.rows();
     let on_server = |row: &&TenantRow| row.server.as_deref() == Some(server.name.as_str());
     for row in rows.iter().filter(on_server) {
@@ -21,7 +20,8 @@ pub async fn sweep(context: &Arc<Context>, server: &Server) {
             LedgerState::Quarantined => true,
             _ => continue,
         };
-        for batch in desired::leftovers(row.uuid, quarantined, &catalogue) {
+        let leftovers = server.look(|catalogue| desired::leftovers(row.uuid, quarantined, catalogue));
+        for batch in leftovers.unwrap_or_default() {
             if let Err(error) = server.run(&batch, Some(row.uuid)).await {
                 tracing::warn!(server = server.name, tenant = %row.uuid, error = chain(&error), "could not close what a deleted tenant left behind, trying again later");
                 break;
@@ -42,8 +42,8 @@ async fn drop_due(context: &Arc<Context>, server: &Server) -> anyhow::Result<()>
         if row.server.as_deref() != Some(server.name.as_str()) {
             continue;
         }
-        let catalogue = server.catalogue().context("the server was not asked yet")?.of_tenant(row.uuid);
-        let Some(batches) = database::destroy(row.uuid, &catalogue) else {
+        let batches = server.look(|catalogue| database::destroy(row.uuid, &catalogue.of_tenant(row.uuid)));
+        let Some(batches) = batches.context("the server was not asked yet")? else {
             tracing::error!(server = server.name, tenant = %row.uuid, "a database under the quarantine's name does not carry the tenant's mark and is not dropped");
             continue;
         };

@@ -1,186 +1,29 @@
-//! The database servers that the operator knows, each with its connections and its catalogue as last seen.
+//! One server: its connections, what was last seen of it, and statements on it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection};
-use tokio::sync::RwLock;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use tokio::sync::{RwLock, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-use crate::api::DatabaseServer;
-use crate::api::server::{DatabaseServerSpec, SslMode};
+use super::{Connection, fence};
+use crate::api::server::DatabaseServerSpec;
 use crate::apply::gate::Gate;
 use crate::apply::{self, ApplyError};
 use crate::desired::catalogue::Catalogue;
 use crate::desired::facts::{PoolerAddress, Seen, ServerFacts};
+use crate::desired::names;
 use crate::desired::sql::Batch;
-use crate::desired::{self, names};
 use crate::error::chain;
 use crate::observe::inventory::{self, Inventory};
-use crate::observe::ledger::Ledger;
 
 /// Connections to one server at a time; clones and claims wait for one another beyond that.
 const POOL_SIZE: u32 = 8;
-
-/// Every server by name.
-#[derive(Default)]
-pub struct Servers {
-    servers: Mutex<BTreeMap<String, Arc<Server>>>,
-    /// Objects whose server was never reached, and why.
-    unreached: Mutex<BTreeMap<String, (DatabaseServerSpec, String)>>,
-}
-
-impl Servers {
-    /// The server of that name.
-    pub fn get(&self, name: &str) -> Option<Arc<Server>> {
-        self.lock().get(name).cloned()
-    }
-
-    /// Every server.
-    pub fn all(&self) -> Vec<Arc<Server>> {
-        self.lock().values().cloned().collect()
-    }
-
-    /// Every server as far as tenants are concerned, also those that were never reached.
-    pub fn facts(&self, ledger: &Ledger) -> Vec<ServerFacts> {
-        let unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut facts: Vec<_> = self.all().iter().map(|server| server.facts(ledger.tenants_on(&server.name))).collect();
-        let known: HashSet<_> = facts.iter().map(|server| server.name.clone()).collect();
-        facts.extend(unreached.into_iter().filter(|(name, _)| !known.contains(name)).map(|(name, (spec, why))| {
-            ServerFacts {
-                tenants: ledger.tenants_on(&name),
-                name,
-                spec,
-                open: Err(why),
-                schema: None,
-                pooler: PoolerAddress::default(),
-            }
-        }));
-        facts
-    }
-
-    /// Notes an object whose server cannot be reached.
-    pub fn note_unreached(&self, name: &str, spec: &DatabaseServerSpec, why: &str) {
-        self.unreached
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.to_owned(), (spec.clone(), why.to_owned()));
-    }
-
-    /// Why a server that has no connection cannot be reached; None: there is no such object.
-    pub fn unreached(&self, name: &str) -> Option<String> {
-        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(|(_, why)| why.clone())
-    }
-
-    /// The server of an object; a new one when it is not known or its connection has changed.
-    ///
-    /// A new one is fenced first: whoever led before this process can do nothing on it any more.
-    ///
-    /// # Errors
-    /// The server did not answer.
-    pub async fn put(
-        &self,
-        object: &DatabaseServer,
-        name: &str,
-        connection: Connection,
-        epoch: u64,
-        gate: &Gate,
-    ) -> Result<Arc<Server>, sqlx::Error> {
-        if let Some(known) = self.get(name).filter(|known| known.connection == connection) {
-            known.lock().spec = object.spec.clone();
-            return Ok(known);
-        }
-        let epoch = fence(&connection, epoch).await?;
-        let server = Arc::new(Server::new(name, object.spec.clone(), connection, epoch, gate.clone()));
-        self.lock().insert(name.to_owned(), Arc::clone(&server));
-        Ok(server)
-    }
-
-    /// Forgets the servers whose objects are gone.
-    pub fn keep_only(&self, names: &HashSet<String>) {
-        self.lock().retain(|name, _| names.contains(name));
-        self.unreached.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(name));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Server>>> {
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Takes a server over for this term of leadership. The term that is written is higher than any before it, also when the
-/// Lease was deleted and counts anew.
-async fn fence(connection: &Connection, epoch: u64) -> Result<i64, sqlx::Error> {
-    let work = async {
-        let mut session = connection.options("postgres", &connection.username, &connection.password).connect().await?;
-        for text in desired::server::fence() {
-            session.execute(sqlx::raw_sql(AssertSqlSafe(text))).await?;
-        }
-        let before = stored_epoch(&mut session).await?;
-        let catalogue = inventory::all(&mut session).await?.catalogue;
-        let epoch = i64::try_from(epoch).unwrap_or(i64::MAX - 1).max(before + 1);
-        session.execute(sqlx::raw_sql(AssertSqlSafe(desired::server::set_fence(epoch, &catalogue).text()))).await?;
-        session.close().await?;
-        Ok(epoch)
-    };
-    tokio::time::timeout(Duration::from_secs(15), work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
-}
-
-async fn stored_epoch(session: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(AssertSqlSafe(desired::server::fence_epoch())).fetch_one(session).await
-}
-
-/// What every connection does first: it waits while another leader takes over, and is refused when one has.
-async fn join_fence(session: &mut PgConnection, epoch: i64) -> Result<(), sqlx::Error> {
-    session.execute(sqlx::raw_sql(AssertSqlSafe(desired::server::join_fence()))).await?;
-    let now = stored_epoch(session).await?;
-    if now == epoch {
-        Ok(())
-    } else {
-        Err(sqlx::Error::Protocol(format!("another operator has taken the server over (term {now}, ours is {epoch})")))
-    }
-}
-
-/// How a server is reached, from its connection Secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Connection {
-    /// Host, as its certificate names it.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// The provisioner.
-    pub username: String,
-    /// Its password.
-    pub password: String,
-    /// PEM of the certificate authority.
-    pub ca: String,
-    /// How it is encrypted.
-    pub ssl_mode: SslMode,
-}
-
-impl Connection {
-    /// Options of a connection to one of the server's databases as one of its roles. The search path is pinned, so that
-    /// nothing in a database can stand in for PostgreSQL's own functions (rule R5).
-    pub fn options(&self, database: &str, username: &str, password: &str) -> PgConnectOptions {
-        let mode = match self.ssl_mode {
-            SslMode::VerifyFull => PgSslMode::VerifyFull,
-            SslMode::VerifyCa => PgSslMode::VerifyCa,
-            SslMode::Require => PgSslMode::Require,
-            SslMode::Prefer => PgSslMode::Prefer,
-        };
-        let options = PgConnectOptions::new_without_pgpass()
-            .host(&self.host)
-            .port(self.port)
-            .username(username)
-            .password(password)
-            .database(database)
-            .ssl_mode(mode)
-            .application_name("maintenance-os")
-            .options([("search_path", "pg_catalog,pg_temp"), ("lock_timeout", "10s")]);
-        if self.ca.is_empty() { options } else { options.ssl_root_cert_from_pem(self.ca.clone().into_bytes()) }
-    }
-}
+/// Clones in flight on one server, whoever asked for them: more share its two or so processors and its disk without being
+/// done sooner, and would leave no connection for claims.
+const CLONES_AT_A_TIME: usize = 2;
 
 /// One server.
 pub struct Server {
@@ -188,7 +31,7 @@ pub struct Server {
     pub name: String,
     /// How it is reached.
     pub connection: Connection,
-    /// The term in which this process holds the server, see [`fence`].
+    /// The term in which this process holds the server, see [`fence::take_over`].
     pub term: i64,
     /// The provisioner in `postgres`.
     pub pool: PgPool,
@@ -197,6 +40,7 @@ pub struct Server {
     /// Held shared while statements run and exclusively while the inventory is read, so that an inventory can never miss
     /// what a statement did just before.
     gate: RwLock<()>,
+    clones: Semaphore,
     state: Mutex<State>,
 }
 
@@ -214,16 +58,31 @@ struct State {
     reserved: HashMap<Uuid, String>,
     /// Tenants whose part of the catalogue is in doubt because a statement failed.
     doubtful: HashSet<Uuid>,
+    /// Tenants whose part of the catalogue the last inventory found other than it was thought to be.
+    drifted: BTreeSet<Uuid>,
+    /// When a warm database was claimed last.
+    claimed: Option<Instant>,
+}
+
+/// What an inventory says of the server as a whole.
+pub struct Identity {
+    /// PostgreSQL's version, as `17.11`.
+    pub version: String,
+    /// The cluster's own identity.
+    pub system_identifier: String,
+    /// It refuses writes.
+    pub read_only: bool,
 }
 
 impl Server {
-    fn new(name: &str, spec: DatabaseServerSpec, connection: Connection, epoch: i64, gate: Gate) -> Self {
+    /// A server that was not asked yet; connections are made when they are needed, in the term `epoch`.
+    pub fn new(name: &str, spec: DatabaseServerSpec, connection: Connection, epoch: i64, gate: Gate) -> Self {
         let options = connection.options("postgres", &connection.username, &connection.password);
         let pool = PgPoolOptions::new()
             .max_connections(POOL_SIZE)
             .acquire_timeout(Duration::from_secs(5))
             .idle_timeout(Duration::from_secs(300))
-            .after_connect(move |session, _| Box::pin(async move { join_fence(session, epoch).await }))
+            .after_connect(move |session, _| Box::pin(async move { fence::join(session, epoch).await }))
             .connect_lazy_with(options);
         let state = State {
             spec,
@@ -234,6 +93,8 @@ impl Server {
             pooler: PoolerAddress::default(),
             reserved: HashMap::new(),
             doubtful: HashSet::new(),
+            drifted: BTreeSet::new(),
+            claimed: None,
         };
         Self {
             name: name.to_owned(),
@@ -242,8 +103,14 @@ impl Server {
             pool,
             writes: gate,
             gate: RwLock::new(()),
+            clones: Semaphore::new(CLONES_AT_A_TIME),
             state: Mutex::new(state),
         }
+    }
+
+    /// Notes that the object says something else now.
+    pub fn set_spec(&self, spec: DatabaseServerSpec) {
+        self.lock().spec = spec;
     }
 
     /// Its spec.
@@ -274,7 +141,7 @@ impl Server {
     ///
     /// # Errors
     /// The server did not answer; what was seen before is not shown any more.
-    pub async fn take_inventory(&self) -> Result<Inventory, sqlx::Error> {
+    pub async fn take_inventory(&self) -> Result<Identity, sqlx::Error> {
         let _alone = self.gate.write().await;
         let work = async {
             let mut connection = self.pool.acquire().await?;
@@ -285,15 +152,24 @@ impl Server {
         match seen {
             Ok(seen) => {
                 state.problem = seen.read_only.then(|| "it refuses writes (read-only or a standby)".into());
-                state.seen = Some(seen.clone());
                 state.doubtful.clear();
-                Ok(seen)
+                let identity = identity(&seen);
+                if let Some(before) = state.seen.replace(seen) {
+                    let now = state.seen.as_ref().map(|seen| seen.catalogue.differing(&before.catalogue));
+                    state.drifted.extend(now.into_iter().flatten());
+                }
+                Ok(identity)
             }
             Err(error) => {
                 state.problem = Some(chain(&error));
                 Err(error)
             }
         }
+    }
+
+    /// Tenants for whom inventories found another catalogue than was thought, since this was asked last.
+    pub fn take_drifted(&self) -> BTreeSet<Uuid> {
+        std::mem::take(&mut self.lock().drifted)
     }
 
     /// Notes why the server cannot be used.
@@ -316,26 +192,33 @@ impl Server {
         self.lock().pooler = pooler;
     }
 
-    /// The catalogue as last seen.
-    pub fn catalogue(&self) -> Option<Catalogue> {
-        self.lock().seen.as_ref().map(|seen| seen.catalogue.clone())
+    /// Asks the catalogue as last seen, in place: it holds every tenant of the server. None: the server was not asked yet.
+    pub fn look<T>(&self, ask: impl FnOnce(&Catalogue) -> T) -> Option<T> {
+        self.lock().seen.as_ref().map(|seen| ask(&seen.catalogue))
     }
 
-    /// PostgreSQL's version and the server's own identity, once seen.
-    pub fn identity(&self) -> Option<(String, String)> {
-        self.lock().seen.as_ref().map(|seen| (seen.version.clone(), seen.system_identifier.clone()))
+    /// What was last seen of the server as a whole.
+    pub fn identity(&self) -> Option<Identity> {
+        self.lock().seen.as_ref().map(identity)
+    }
+
+    /// A turn to clone a database.
+    pub async fn turn_to_clone(&self) -> SemaphorePermit<'_> {
+        self.clones.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Whether a warm database was claimed within this time.
+    pub fn was_claimed_within(&self, time: Duration) -> bool {
+        self.lock().claimed.is_some_and(|at| at.elapsed() < time)
     }
 
     /// Warm databases of the current schema that nobody is claiming.
     pub fn warm(&self) -> usize {
         let state = self.lock();
         let Some(schema) = &state.schema else { return 0 };
+        let reserved: HashSet<_> = state.reserved.values().collect();
         let databases = state.seen.iter().flat_map(|seen| seen.catalogue.databases.keys());
-        databases
-            .filter(|name| {
-                names::is_warm_of(name, schema) && !state.reserved.values().any(|reserved| reserved == *name)
-            })
-            .count()
+        databases.filter(|name| names::is_warm_of(name, schema) && !reserved.contains(name)).count()
     }
 
     /// The tenant's part of the catalogue; with `reserve`, a warm database that is kept for it and shown in it too.
@@ -402,8 +285,8 @@ impl Server {
                 if let Some(seen) = &mut state.seen {
                     batch.statements().iter().for_each(|statement| seen.catalogue.execute(statement));
                 }
-                if let Some(uuid) = tenant {
-                    state.reserved.remove(&uuid);
+                if tenant.and_then(|uuid| state.reserved.remove(&uuid)).is_some() {
+                    state.claimed = Some(Instant::now());
                 }
             }
             Err(_) => state.doubtful.extend(tenant),
@@ -413,6 +296,14 @@ impl Server {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn identity(seen: &Inventory) -> Identity {
+    Identity {
+        version: seen.version.clone(),
+        system_identifier: seen.system_identifier.clone(),
+        read_only: seen.read_only,
     }
 }
 

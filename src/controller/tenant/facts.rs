@@ -1,0 +1,95 @@
+//! See: everything that is known of one Tenant, gathered from what the watches, the ledger and the servers have shown.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+
+use super::{Visit, WATCH_LAG};
+use crate::api::ANNOTATION_HASH;
+use crate::controller::context::Written;
+use crate::desired::facts::{SecretFact, Facts, LedgerFact, Published, Reach, Seen};
+use crate::desired::names;
+use crate::desired::registration::may_make_database;
+use crate::desired::scram::Credential;
+use crate::observe::ledger::uid;
+
+impl Visit<'_> {
+    pub(super) async fn facts(&self) -> Facts {
+        let context = self.context;
+        let namespace = self.tenant.namespace().unwrap_or_default();
+        let ledger = match &self.refused {
+            Some(refusal) => Seen::Known(LedgerFact::Refused(refusal.clone())),
+            None => context.ledger.settled_fact(&context.central, &self.tenant).await,
+        };
+        let (uuid, server) = match &ledger {
+            Seen::Known(LedgerFact::Row(row)) => (Some(row.uuid), row.server.clone()),
+            _ => (None, None),
+        };
+        let reserve = matches!(&ledger, Seen::Known(LedgerFact::Row(row)) if may_make_database(row))
+            && self.tenant.metadata.deletion_timestamp.is_none();
+        let known = server.as_deref().and_then(|server| context.servers.get(server));
+        let unreached = server.as_deref().and_then(|server| context.servers.unreached(server));
+        let (catalogue, warm) = match (uuid, known) {
+            (Some(uuid), Some(known)) => known.view(uuid, reserve).await,
+            (Some(_), None) if server.is_some() => {
+                (Seen::Unreachable(unreached.unwrap_or_else(|| "there is no such DatabaseServer".into())), None)
+            }
+            _ => (Seen::Known(crate::desired::catalogue::Catalogue::default()), None),
+        };
+        let nothing = Published { entry: None, reach: Reach::All };
+        let routing = uuid.map_or(Published { entry: None, reach: Reach::All }, |uuid| context.fleet.routing(uuid));
+        let pooler = uuid.zip(server.as_deref()).map_or(nothing, |(uuid, server)| context.fleet.pooler(server, uuid));
+        let password = routing.entry.as_ref().map(|entry| entry.database.password.as_str());
+        let mut tenant = self.tenant.clone();
+        if let Some(written) = context.memory.status(uid(&tenant), tenant.status.as_ref()) {
+            tenant.status = Some(written);
+        }
+        Facts {
+            now: Timestamp::now(),
+            epoch: context.epoch(),
+            base_domain: context.settings.base_domain.clone(),
+            namespace_served: context.settings.tenant_namespaces.contains(&namespace),
+            plan: context.plans.get(&ObjectRef::new(&tenant.spec.plan_ref.name)).map(|plan| plan.spec.clone()),
+            servers: context.servers.facts(&context.ledger),
+            credential: uuid.map_or_else(Credential::default, |uuid| context.memory.credential(uuid, password)),
+            binding: self.secret(&namespace, &names::binding(&self.tenant.name_any())),
+            welcome: self.secret(&namespace, &names::welcome(&self.tenant.name_any())),
+            ledger,
+            catalogue,
+            warm,
+            pooler,
+            routing,
+            tenant,
+        }
+    }
+
+    /// A Secret beside the Tenant, as the watch shows it, or newer, as we wrote it.
+    fn secret(&self, namespace: &str, name: &str) -> Seen<Option<SecretFact>> {
+        let Some((_, store)) = self.context.bindings.iter().find(|(watched, _)| watched == namespace) else {
+            return Seen::Unreachable(format!("namespace {namespace} is not watched"));
+        };
+        let secret = store.get(&ObjectRef::new(name).within(namespace));
+        let written = self.context.memory.secret(uid(&self.tenant), name);
+        let version = secret.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
+        if let Some(written) = written.as_ref().filter(|written| is_unseen(written, version.as_ref())) {
+            return Seen::Known(Some(SecretFact { ours: true, hash: Some(written.hash.clone()) }));
+        }
+        let Some(secret) = secret else { return Seen::Known(None) };
+        let ours = secret
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| Some(&owner.uid) == self.tenant.metadata.uid.as_ref() && owner.controller == Some(true));
+        // Another version than the one that we wrote: somebody changed it, whatever its annotation says.
+        let changed = written.is_some_and(|written| written.resource_version != version);
+        let hash = secret.annotations().get(ANNOTATION_HASH).filter(|_| !changed).cloned();
+        Seen::Known(Some(SecretFact { ours, hash }))
+    }
+}
+
+/// For a moment after our own write the watch may still show what was there before, or already what somebody else wrote
+/// after us: which of the two, the next look tells.
+pub(super) fn is_unseen(written: &Written, version: Option<&String>) -> bool {
+    written.resource_version.as_ref() != version && written.at.elapsed() < WATCH_LAG
+}
