@@ -9,11 +9,11 @@ use crate::api::Tenant;
 use crate::api::condition::Reason;
 use crate::api::plan::PlanSpec;
 use crate::central::{
-    Central, CentralError, DatabaseFact, Holder, LedgerState, Placement, PlanRow, Quarantine, RegisterError,
+    self, Central, CentralError, DatabaseFact, Holder, LedgerState, Placement, PlanRow, Quarantine, RegisterError,
     Registration, TenantRow,
 };
 use crate::desired::effect::DatabaseSeen;
-use crate::desired::facts::Refusal;
+use crate::desired::facts::{MarkedData, Refusal};
 use crate::observe::ledger::{Ledger, uid};
 
 fn failed(doing: impl Into<String>) -> impl FnOnce(CentralError) -> ApplyError {
@@ -26,7 +26,7 @@ fn title(tenant: &Tenant) -> String {
 }
 
 /// Registers a Tenant, or brings its row up to date; Some: refused. `place`: where a tenant that is minted is to lie, and
-/// how many tenants may be there.
+/// how many tenants may be there. `marked`: the database that is this object's although the ledger may not know it.
 ///
 /// # Errors
 /// The central database refused it or did not answer.
@@ -36,6 +36,7 @@ pub async fn register(
     tenant: &Tenant,
     plan: Option<&PlanSpec>,
     place: Option<(&str, i32)>,
+    marked: Option<&MarkedData>,
 ) -> Result<Option<Refusal>, ApplyError> {
     let doing = format!("register {}", title(tenant));
     let (name, spec) = (tenant.name_any(), &tenant.spec);
@@ -57,6 +58,7 @@ pub async fn register(
         known: tenant.status.as_ref().and_then(|status| status.uuid.as_deref()).and_then(|uuid| uuid.parse().ok()),
         hosts: spec.domains.iter().map(|domain| (domain.host.clone(), domain.primary)).collect(),
         place: place.map(|(server, most)| (server, i64::from(most))),
+        marked: marked.map(|marked| central::Marked { server: &marked.server, schema: &marked.schema }),
     };
     match central.register(&request).await {
         Ok(registered) => {

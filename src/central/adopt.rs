@@ -57,6 +57,11 @@ pub(super) async fn adopt(
     Ok(Outcome::Adopted { quarantined: state == LedgerState::Quarantined })
 }
 
+/// Whether the ledger has no row for a uuid.
+pub(super) async fn is_lost(connection: &mut PgConnection, uuid: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM tenants WHERE id = $1)").bind(uuid).fetch_one(connection).await
+}
+
 /// What an object is told that was given a uuid and is not found by its uid.
 pub(super) async fn never_mint_again(
     connection: &mut PgConnection,

@@ -25,6 +25,7 @@ mod model;
 mod place;
 mod plans;
 mod quarantine;
+mod rebuild;
 mod register;
 mod release;
 mod rows;
@@ -44,7 +45,7 @@ pub use model::{HostRow, LedgerState, SubscriptionRow, TenantRow};
 pub use place::Placement;
 pub use plans::PlanRow;
 pub use quarantine::Quarantine;
-pub use register::{Outcome, Registered, Registration};
+pub use register::{Marked, Outcome, Registered, Registration};
 pub use release::{DatabaseFact, Release};
 
 /// The seed's name of the central database.

@@ -9,11 +9,12 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::adopt::{adopt, never_mint_again};
+use super::adopt::{adopt, is_lost, never_mint_again};
 use super::error::lost_a_race;
 use super::holder::refuse_slug;
 use super::hosts::{self, Hosts};
 use super::model::{TenantRow, status_of};
+use super::rebuild::rebuild;
 use super::rows::row_of_object;
 use super::{CALL_TIMEOUT, Central, CentralError, RegisterError, audit, place};
 use crate::api::tenant::TenantState;
@@ -51,6 +52,18 @@ pub struct Registration<'a> {
     /// Where a tenant that is minted is to lie, and how many tenants may be there. A server with little room is no failure:
     /// the row then stands without one, as it does where none is named, and [`Central::place`] counts exactly.
     pub place: Option<(&'a str, i64)>,
+    /// The database that the object's uuid has on a server, should the ledger have lost its row.
+    pub marked: Option<Marked<'a>>,
+}
+
+/// A database that says on its server that it is the object's: its mark names the uuid that the object was given, and the
+/// object. The caller has read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marked<'a> {
+    /// The DatabaseServer.
+    pub server: &'a str,
+    /// Schema in the mark.
+    pub schema: &'a str,
 }
 
 /// What a registration did.
@@ -62,6 +75,8 @@ pub enum Outcome {
     Updated,
     /// A uuid was minted.
     Created,
+    /// The ledger had lost the row, and it was written again from the mark on the database.
+    Rebuilt,
     /// Kept data was taken over.
     Adopted {
         /// The database is in quarantine and must be brought back. An operator that dies before it did sees a
@@ -136,7 +151,12 @@ impl Central {
         // A transaction of its own: that the old object is gone stays true whatever the new one is told.
         self.release_superseded(request).await?;
         let mut transaction = self.pool.begin().await?;
+        let is_known = request.adopt.is_none() || request.adopt == request.known;
         let (uuid, outcome) = match (request.adopt, request.known) {
+            (_, Some(uuid)) if is_known && request.marked.is_some() && is_lost(&mut transaction, uuid).await? => {
+                let marked = request.marked.expect("checked by the guard");
+                (uuid, rebuild(&mut transaction, request, uuid, marked).await?)
+            }
             (Some(uuid), _) => (uuid, adopt(&mut transaction, request, uuid).await?),
             (None, Some(uuid)) => return Err(never_mint_again(&mut transaction, request, uuid).await?.into()),
             (None, None) => (create(&mut transaction, request).await?, Outcome::Created),
@@ -147,7 +167,11 @@ impl Central {
             place::put_where_roomy(&mut transaction, uuid, server, most).await?;
         }
         let row = row_of_object(&mut *transaction, request.object_uid).await?.ok_or(Failure::Race)?;
-        let action = if outcome == Outcome::Created { "tenant.registered" } else { "tenant.adopted" };
+        let action = match outcome {
+            Outcome::Created => "tenant.registered",
+            Outcome::Rebuilt => "tenant.rebuilt",
+            _ => "tenant.adopted",
+        };
         note(&mut transaction, request, &row, action, None).await?;
         transaction.commit().await?;
         Ok(Registered { outcome, row })

@@ -12,13 +12,14 @@ use crate::api::plan::PlanSpec;
 use crate::api::pooler::PoolerEntry;
 use crate::api::routing::RoutingEntry;
 use crate::api::server::DatabaseServerSpec;
-use crate::api::tenant::{DeletionPolicy, Tenant, TenantSpec, TenantState};
+use crate::api::tenant::{DeletionPolicy, Tenant, TenantSpec, TenantState, TenantStatus};
 use crate::api::{FINALIZER, NameRef};
 
 use super::catalogue::Catalogue;
 use super::effect::{DatabaseSeen, Effect};
 use super::facts::{
-    Facts, LedgerFact, LedgerRow, LedgerState, PoolerAddress, Published, Reach, SecretFact, Seen, ServerFacts,
+    Facts, LedgerFact, LedgerRow, LedgerState, MarkedData, PoolerAddress, Published, Reach, Refusal, SecretFact, Seen,
+    ServerFacts,
 };
 use super::scram::Credential;
 use super::sql::Statement;
@@ -138,7 +139,8 @@ impl World {
             base_domain: "example.com".into(),
             namespace_served: true,
             plan: Some(PlanSpec { active: true, ..PlanSpec::default() }),
-            ledger: Seen::Known(row.map_or(LedgerFact::Unregistered, LedgerFact::Row)),
+            ledger: Seen::Known(self.ledger(row)),
+            marked: self.marked(uid),
             servers: vec![server],
             catalogue: if self.reachable { Seen::Known(catalogue) } else { Seen::Unreachable("no route".into()) },
             warm,
@@ -185,11 +187,39 @@ impl World {
         }
     }
 
+    fn ledger(&self, row: Option<LedgerRow>) -> LedgerFact {
+        let known = self.object.as_ref().and_then(|object| object.status.as_ref()?.uuid.clone());
+        match (row, known) {
+            (Some(row), _) => LedgerFact::Row(row),
+            (None, None) => LedgerFact::Unregistered,
+            (None, Some(_)) => LedgerFact::Refused(Refusal::LedgerLost { uuid: UUID }),
+        }
+    }
+
+    fn marked(&self, uid: Option<Uuid>) -> Option<MarkedData> {
+        let mark = database::mark_of(self.catalogue.databases.get(&names::database(UUID))?)?;
+        let ours = Some(mark.object_uid) == uid && self.row.is_none() && self.reachable;
+        ours.then(|| MarkedData { server: "pg-1".into(), schema: mark.schema })
+    }
+
     fn register(&mut self, server: Option<&str>) {
         let object = self.object.as_ref().expect("checked by the caller");
         let uid = object.metadata.uid.as_deref().and_then(|uid| uid.parse().ok());
-        match &mut self.row {
-            None => {
+        let marked = self.marked(uid).filter(|_| object.status.is_some());
+        match (&mut self.row, marked) {
+            (None, Some(marked)) => {
+                self.row = Some(LedgerRow {
+                    uuid: UUID,
+                    object_uid: uid,
+                    state: LedgerState::Provisioned,
+                    server: Some(marked.server),
+                    slug: "acme".into(),
+                    schema: Some(marked.schema),
+                    subscription: crate::api::routing::Subscription::default(),
+                    current: true,
+                });
+            }
+            (None, None) => {
                 self.row = Some(LedgerRow {
                     uuid: UUID,
                     object_uid: uid,
@@ -201,14 +231,14 @@ impl World {
                     current: true,
                 });
             }
-            Some(row)
+            (Some(row), _)
                 if matches!(row.state, LedgerState::Retained | LedgerState::Quarantined)
                     && object.spec.uuid == Some(row.uuid.to_string()) =>
             {
                 row.object_uid = uid;
                 row.state = LedgerState::Provisioned;
             }
-            Some(row) => row.current = true,
+            (Some(row), _) => row.current = true,
         }
     }
 
@@ -388,6 +418,31 @@ fn a_database_that_vanished_is_never_made_anew() {
     assert!(status.conditions.iter().any(|condition| condition.type_ == "Ready"
         && condition.status == "False"
         && condition.reason == "DataMissing"));
+}
+
+#[test]
+fn a_row_that_the_ledger_lost_is_written_again_from_the_mark_and_from_nothing_else() {
+    let mut world = created(1);
+    let before = world.digest();
+    let known = |world: &mut World| {
+        let status = TenantStatus { uuid: Some(UUID.to_string()), ..TenantStatus::default() };
+        world.object.as_mut().expect("there").status = Some(status);
+    };
+    known(&mut world);
+    world.row = None;
+    let mut elsewhere = world.clone();
+    world.run(usize::MAX);
+    world.assert_consistent();
+    world.object.as_mut().expect("there").status = None;
+    assert_eq!(world.digest(), before);
+    // The mark names another object, or the server is not seen: held, and nothing is done.
+    elsewhere.reachable = false;
+    assert_eq!(elsewhere.run(usize::MAX), 0);
+    elsewhere.reachable = true;
+    elsewhere.object.as_mut().expect("there").metadata.uid = Some(Uuid::from_u128(99).to_string());
+    assert_eq!(elsewhere.run(usize::MAX), 0);
+    elsewhere.delete(DeletionPolicy::Delete);
+    assert_eq!(elsewhere.run(usize::MAX), 0, "what is not known to be ours is not destroyed either");
 }
 
 #[test]

@@ -187,6 +187,15 @@ pub struct SecretFact {
     pub hash: Option<String>,
 }
 
+/// A database that says on its server that it is this very object's, although the ledger has no row for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkedData {
+    /// The server.
+    pub server: String,
+    /// Its schema.
+    pub schema: String,
+}
+
 /// Everything that is seen of one Tenant.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -204,6 +213,8 @@ pub struct Facts {
     pub plan: Option<PlanSpec>,
     /// The ledger's word.
     pub ledger: Seen<LedgerFact>,
+    /// Of a uuid that the ledger lost: where its database lies, when every server was seen and exactly one has it.
+    pub marked: Option<MarkedData>,
     /// Every DatabaseServer.
     pub servers: Vec<ServerFacts>,
     /// The tenant's part of the catalogue of the server that the ledger names.

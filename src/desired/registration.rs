@@ -23,6 +23,10 @@ pub fn plan(facts: &Facts) -> PartPlan {
             Reason::DatabaseUnreachable,
             format!("the central database does not answer; customers are served as before: {why}"),
         ),
+        // The uuid is not minted anew, and nothing is made: the row says again what the mark on the server says.
+        Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { .. })) if facts.marked.is_some() => {
+            PartPlan::act(vec![Effect::Register { server: None }], "its lost row in the ledger is being written again")
+        }
         Seen::Known(LedgerFact::Refused(refusal)) => {
             let (reason, message) = refused(refusal);
             PartPlan::blocked(reason, message)

@@ -30,6 +30,9 @@ pub fn plan(facts: &Facts) -> Outlook {
                 format!("the delete waits for the central database, which does not answer: {why}"),
             );
         }
+        Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { .. })) if facts.marked.is_some() => {
+            return act(vec![Effect::Register { server: None }]);
+        }
         Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { uuid })) => {
             return hold(
                 Reason::LedgerLost,

@@ -149,6 +149,41 @@ async fn a_known_uuid_without_a_row_is_a_lost_ledger_and_never_a_new_tenant() {
 }
 
 #[tokio::test]
+async fn a_lost_row_is_written_again_for_the_object_that_the_mark_names() {
+    let db = Database::new().await;
+    let lost = Uuid::new_v4();
+    let object = Object::new("acme").host("acme.example", true).known(lost).marked("pg-2", "0003_abc");
+    let rebuilt = db.register(&object).await.unwrap();
+    assert_eq!(rebuilt.outcome, Outcome::Rebuilt);
+    let row = rebuilt.row;
+    assert_eq!((row.uuid, row.object_uid, row.slug.as_str()), (lost, Some(object.uid), "acme"));
+    assert_eq!((row.ledger_state, row.server.as_deref()), (LedgerState::Provisioned, Some("pg-2")));
+    assert_eq!((row.schema_version.as_deref(), row.hosts.len()), (Some("0003_abc"), 1));
+    assert_eq!(db.actions().await.last().unwrap(), "tenant.rebuilt");
+    assert_eq!(db.register(&object).await.unwrap().outcome, Outcome::Unchanged);
+}
+
+#[tokio::test]
+async fn a_lost_row_is_not_written_again_over_somebody_elses_slug_uuid_or_release() {
+    let db = Database::new().await;
+    let acme = db.provisioned(&Object::new("acme")).await;
+    let slug = Object::new("again").slug("acme").known(Uuid::new_v4()).marked("pg-1", "0001");
+    let error = db.register(&slug).await.unwrap_err();
+    assert!(matches!(&error, RegisterError::SlugConflict { holder, .. } if *holder == live("acme")), "{error}");
+    let uuid = Object::new("other").known(acme).marked("pg-1", "0001");
+    let error = db.register(&uuid).await.unwrap_err();
+    assert!(matches!(&error, RegisterError::AlreadyClaimed { uuid, .. } if *uuid == acme), "{error}");
+    // Another uuid is asked for than the one that was given: a mark proves nothing for it.
+    let asked = Object::new("third").known(Uuid::new_v4()).adopt(Uuid::new_v4()).marked("pg-1", "0001");
+    assert!(matches!(db.register(&asked).await.unwrap_err(), RegisterError::UnknownData(_)));
+    let gone = Object::new("gone");
+    let given_up = db.register(&gone).await.unwrap().row.uuid;
+    db.central.release(given_up, gone.uid, DatabaseFact::Absent).await.unwrap();
+    let error = db.register(&gone.known(given_up).marked("pg-1", "0001")).await.unwrap_err();
+    assert!(matches!(error, RegisterError::Released(uuid) if uuid == given_up), "{error}");
+}
+
+#[tokio::test]
 async fn a_known_uuid_that_another_has_gives_no_right_to_it() {
     let db = Database::new().await;
     let acme = db.provisioned(&Object::new("acme")).await;

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use maintenance_os::api::tenant::TenantState;
-use maintenance_os::central::{Central, PlanRow, RegisterError, Registered, Registration, TenantRow};
+use maintenance_os::central::{Central, Marked, PlanRow, RegisterError, Registered, Registration, TenantRow};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use uuid::Uuid;
@@ -211,6 +211,7 @@ pub struct Object {
     pub known: Option<Uuid>,
     pub hosts: Vec<(String, bool)>,
     pub place: Option<(&'static str, i64)>,
+    pub marked: Option<Marked<'static>>,
 }
 
 impl Object {
@@ -228,6 +229,7 @@ impl Object {
             known: None,
             hosts: Vec::new(),
             place: None,
+            marked: None,
         }
     }
 
@@ -251,6 +253,11 @@ impl Object {
         self
     }
 
+    pub fn marked(mut self, server: &'static str, schema: &'static str) -> Self {
+        self.marked = Some(Marked { server, schema });
+        self
+    }
+
     pub fn place(mut self, server: &'static str, most: i64) -> Self {
         self.place = Some((server, most));
         self
@@ -271,6 +278,7 @@ impl Object {
             known: self.known,
             hosts: self.hosts.clone(),
             place: self.place,
+            marked: self.marked,
         }
     }
 }

@@ -64,8 +64,15 @@ impl Visit<'_> {
             Effect::Register { server } => {
                 let most = server.as_deref().map(|server| (server, self.most_on(server)));
                 let (central, ledger) = (&context.central, &context.ledger);
-                self.refused =
-                    apply::ledger::register(central, ledger, &self.tenant, facts.plan.as_ref(), most).await?;
+                self.refused = apply::ledger::register(
+                    central,
+                    ledger,
+                    &self.tenant,
+                    facts.plan.as_ref(),
+                    most,
+                    facts.marked.as_ref(),
+                )
+                .await?;
             }
             Effect::WriteBinding { data, hash } => {
                 let is_new = matches!(facts.binding, Seen::Known(None));

@@ -3,14 +3,15 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
+use uuid::Uuid;
 
 use super::{Visit, WATCH_LAG};
 use crate::api::ANNOTATION_HASH;
 use crate::controller::context::Written;
-use crate::desired::facts::{SecretFact, Facts, LedgerFact, Published, Reach, Seen};
-use crate::desired::names;
+use crate::desired::facts::{Facts, LedgerFact, MarkedData, Published, Reach, Refusal, SecretFact, Seen};
 use crate::desired::registration::may_make_database;
 use crate::desired::scram::Credential;
+use crate::desired::{database, names};
 use crate::observe::ledger::uid;
 
 impl Visit<'_> {
@@ -36,6 +37,10 @@ impl Visit<'_> {
             }
             _ => (Seen::Known(crate::desired::catalogue::Catalogue::default()), None),
         };
+        let marked = match &ledger {
+            Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { uuid })) => self.marked(*uuid).await,
+            _ => None,
+        };
         let nothing = Published { entry: None, reach: Reach::All };
         let routing = uuid.map_or(Published { entry: None, reach: Reach::All }, |uuid| context.fleet.routing(uuid));
         let pooler = uuid.zip(server.as_deref()).map_or(nothing, |(uuid, server)| context.fleet.pooler(server, uuid));
@@ -55,12 +60,28 @@ impl Visit<'_> {
             binding: self.secret(&namespace, &names::binding(&self.tenant.name_any())),
             welcome: self.secret(&namespace, &names::welcome(&self.tenant.name_any())),
             ledger,
+            marked,
             catalogue,
             warm,
             pooler,
             routing,
             tenant,
         }
+    }
+
+    /// The database of a uuid that the ledger lost. Every server must have been seen, because one that was not may have
+    /// it too; and the mark must name this object, because `status.uuid` is what anybody wrote there.
+    async fn marked(&self, uuid: Uuid) -> Option<MarkedData> {
+        let servers = &self.context.servers;
+        let mut found = Vec::new();
+        for facts in servers.facts(&self.context.ledger) {
+            let server = servers.get(&facts.name)?;
+            let (Seen::Known(catalogue), _) = server.view(uuid, false).await else { return None };
+            let mark = catalogue.databases.get(&names::database(uuid)).and_then(database::mark_of);
+            let ours = mark.filter(|mark| mark.uuid == uuid && mark.object_uid == uid(&self.tenant));
+            found.extend(ours.map(|mark| MarkedData { server: facts.name, schema: mark.schema }));
+        }
+        if found.len() == 1 { found.pop() } else { None }
     }
 
     /// A Secret beside the Tenant, as the watch shows it, or newer, as we wrote it.
