@@ -37,6 +37,39 @@ async fn a_tenant_that_is_created_while_postgresql_is_down_becomes_ready_once_it
 }
 
 #[tokio::test]
+async fn a_tenant_that_the_ledger_lost_is_served_and_found_again_by_the_mark_on_its_database() {
+    promise(async |world| {
+        let name = World::name("lost");
+        let uuid = world.ready(&name, json!({})).await;
+        // As a central database that was restored from a backup older than the tenant.
+        world.psql(CENTRAL, &format!("DELETE FROM tenants WHERE id = '{uuid}'")).await;
+        within(world.resync + 30, "the row is there again", async || {
+            world.answers(5, &name, 200).await;
+            let rows = world.ledger(&name).await;
+            if rows == [("Provisioned".to_owned(), uuid.clone())] { Ok(()) } else { Err(format!("{rows:?}")) }
+        })
+        .await;
+        assert_eq!(world.becomes_ready(30, &name).await, uuid);
+        assert_eq!(
+            world
+                .psql(
+                    CENTRAL,
+                    &format!(
+                        "SELECT count(*) FROM audit_logs WHERE tenant_id = '{uuid}' AND action = 'tenant.rebuilt'"
+                    )
+                )
+                .await,
+            ["1"]
+        );
+        // Deleted and applied again, it is still the slug of that data.
+        world.delete(&name).await;
+        world.goes(30, &name).await;
+        assert_eq!(world.ledger(&name).await, [("Retained".to_owned(), uuid)]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_kept_tenant_goes_although_its_server_is_down_and_a_destroyed_one_waits() {
     promise(async |world| {
         world.forget_releases().await;
