@@ -72,7 +72,7 @@ pub async fn state(fleet: &mut Fleet) -> State {
         }
         let connection = fleet.watchers.get_mut(&database).unwrap();
         let mut digest = text(connection, CONTENTS).await;
-        if names::uuid_of(&database).is_some() {
+        if names::tenant_of(&database).is_some() {
             for table in ["assets", "users", "maintenance_os_migrations"] {
                 let rows = format!("SELECT string_agg(t::text, ',' ORDER BY t::text) FROM public.{table} t");
                 let rows: Option<String> =
