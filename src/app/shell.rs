@@ -46,6 +46,11 @@ impl Shell {
         self.user.as_ref().zip(role).is_some_and(|(user, role)| user.role >= role)
     }
 
+    /// Whether the visitor may change, right now, what that role may change. Pages offer nothing else.
+    pub fn can(&self, role: &str) -> bool {
+        !self.read_only && self.may(role)
+    }
+
     /// Whether the page lies below `path`.
     pub fn is_at(&self, path: &str) -> bool {
         self.path == path || self.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))

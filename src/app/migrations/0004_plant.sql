@@ -6,7 +6,7 @@ ALTER TABLE public.routines ADD COLUMN starts_on date CHECK (starts_on <= next_d
 CREATE UNIQUE INDEX routine_executions_one_open_key ON public.routine_executions (routine_id)
     WHERE status IN ('pending', 'in_progress');
 -- What was done, newest first.
-CREATE INDEX routine_executions_closed_idx ON public.routine_executions (completed_at DESC)
+CREATE INDEX routine_executions_closed_idx ON public.routine_executions (completed_at DESC, id DESC)
     WHERE status IN ('completed', 'skipped');
 CREATE INDEX routines_assigned_to_idx ON public.routines (assigned_to);
 CREATE INDEX activities_user_idx ON public.activities (user_id, id);

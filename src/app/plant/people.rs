@@ -1,10 +1,10 @@
-//! Who work can be given to.
+//! Who work can be given to: everybody who can sign in and do it. Viewers only look.
 
 use sqlx::postgres::PgConnection;
 
 use super::show::Choice;
 
-/// Somebody who can sign in.
+/// Somebody who does work.
 #[derive(Debug, Clone)]
 pub struct Person {
     /// `users.id`
@@ -12,16 +12,22 @@ pub struct Person {
     pub name: String,
 }
 
-/// Everybody who can sign in, by name.
+/// All of them, by name.
 pub async fn all(db: &mut PgConnection) -> Result<Vec<Person>, sqlx::Error> {
-    sqlx::query_as!(Person, "SELECT id, name FROM users WHERE disabled_at IS NULL ORDER BY lower(name), id LIMIT 1000")
-        .fetch_all(db)
-        .await
+    sqlx::query_as!(
+        Person,
+        "SELECT id, name FROM users WHERE disabled_at IS NULL AND role <> 'viewer' ORDER BY lower(name), id LIMIT 1000"
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// Whether there is such a person.
 pub async fn exists(db: &mut PgConnection, id: i64) -> Result<bool, sqlx::Error> {
-    let found = sqlx::query_scalar!(r#"SELECT true AS "found!" FROM users WHERE id = $1 AND disabled_at IS NULL"#, id);
+    let found = sqlx::query_scalar!(
+        r#"SELECT true AS "found!" FROM users WHERE id = $1 AND disabled_at IS NULL AND role <> 'viewer'"#,
+        id
+    );
     Ok(found.fetch_optional(db).await?.is_some())
 }
 

@@ -1,6 +1,7 @@
 //! What somebody typed, checked field by field, so that a form can say at each field what to change.
 
 use super::day::Day;
+use crate::app::problem::Problem;
 
 /// What is wrong, by field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,6 +122,13 @@ impl Errors {
             self.add(field, format!("Write a whole number from {min} to {max}."));
         }
         number
+    }
+}
+
+/// For programs, which have no fields to show it at.
+impl From<Errors> for Problem {
+    fn from(errors: Errors) -> Self {
+        Self::Invalid(errors.in_one_line())
     }
 }
 

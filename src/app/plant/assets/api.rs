@@ -12,7 +12,6 @@ use super::pages::tag_taken;
 use super::store::{self, Stored, Wanted};
 use crate::app::accounts::{CurrentUser, Role};
 use crate::app::plant::asked::{Asked, Id, Walk, plain};
-use crate::app::plant::typed::Errors;
 use crate::app::plant::{change, limit_reached, no_store};
 use crate::app::problem::Problem;
 use crate::tenancy::TenantContext;
@@ -69,7 +68,7 @@ pub async fn add(
 ) -> Result<Response, Problem> {
     user.require(Role::Manager)?;
     let Json(document) = document?;
-    let asset = AssetForm::from(document).check().map_err(invalid)?;
+    let asset = AssetForm::from(document).check()?;
     let max = tenant.entry().plan.limits.assets;
     match change(&tenant, async |db: &mut PgConnection| Ok(store::add(db, user.id, &asset, max).await?)).await? {
         Stored::Done(id) => found(&tenant, StatusCode::CREATED, id).await,
@@ -88,7 +87,7 @@ pub async fn update(
     user.require(Role::Manager)?;
     let Json(document) = document?;
     let form = AssetForm::from(document);
-    let asset = form.check().map_err(invalid)?;
+    let asset = form.check()?;
     let version = form
         .version()
         .ok_or_else(|| Problem::Invalid("updated_at: Send the `updated_at` of the version that you read.".into()))?;
@@ -116,8 +115,4 @@ pub async fn restore(tenant: TenantContext, user: CurrentUser, Id(id): Id) -> Re
     user.require(Role::Manager)?;
     change(&tenant, async |db: &mut PgConnection| Ok(store::restore(db, user.id, id).await?)).await?;
     found(&tenant, StatusCode::OK, id).await
-}
-
-fn invalid(errors: Errors) -> Problem {
-    Problem::Invalid(errors.in_one_line())
 }

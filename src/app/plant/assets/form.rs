@@ -154,7 +154,8 @@ impl AssetForm {
     /// What differs between the stored version and this one.
     pub fn differences(&self, stored: &Asset) -> Vec<Difference> {
         let theirs = Self::from(stored);
-        let status = |name: &str| status_badge(name).word.to_owned();
+        // Not chosen is the first, as when it is stored.
+        let status = |name: &str| status_badge(if name.is_empty() { STATUSES[0].0 } else { name }).word.to_owned();
         let criticality = |name: &str| criticality_word(name).to_owned();
         let pairs = [
             ("Name", theirs.name, self.name.clone()),

@@ -7,8 +7,9 @@ use http::StatusCode;
 use serde::Deserialize;
 use sqlx::postgres::PgConnection;
 
+use super::edit::why;
 use super::form::{RoutineDocument, RoutineForm};
-use super::pages::{asset_retired, why};
+use super::pages::asset_retired;
 use super::store::{self, Resumed, Stored, Wanted};
 use crate::app::accounts::{CurrentUser, Role};
 use crate::app::plant::asked::{Asked, Id, Walk, plain};
@@ -64,7 +65,7 @@ pub async fn add(
 ) -> Result<Response, Problem> {
     user.require(Role::Manager)?;
     let Json(document) = document?;
-    let routine = RoutineForm::from(document).check().map_err(|errors| Problem::Invalid(errors.in_one_line()))?;
+    let routine = RoutineForm::from(document).check()?;
     match change(&tenant, async |db: &mut PgConnection| Ok(store::add(db, user.id, &routine).await?)).await? {
         Stored::Done(id) => found(&tenant, StatusCode::CREATED, id).await,
         refused => Err(Problem::Invalid(why(refused).in_one_line())),
@@ -81,7 +82,7 @@ pub async fn update(
     user.require(Role::Manager)?;
     let Json(document) = document?;
     let form = RoutineForm::from(document);
-    let routine = form.check().map_err(|errors| Problem::Invalid(errors.in_one_line()))?;
+    let routine = form.check()?;
     let version = form
         .version()
         .ok_or_else(|| Problem::Invalid("updated_at: Send the `updated_at` of the version that you read.".into()))?;

@@ -1,6 +1,7 @@
 //! Routines: what is to be done to an asset again and again.
 
 pub mod api;
+pub mod edit;
 mod form;
 pub mod pages;
 pub mod store;

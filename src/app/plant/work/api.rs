@@ -109,7 +109,7 @@ pub async fn complete(
     user.require(Role::Technician)?;
     let Json(document) = document?;
     let (notes, status) = (document.notes.unwrap_or_default(), document.asset_status.unwrap_or_default());
-    let (notes, status) = checked_notes(&notes, &status).map_err(|errors| Problem::Invalid(errors.in_one_line()))?;
+    let (notes, status) = checked_notes(&notes, &status)?;
     let step = change(&tenant, async |db: &mut PgConnection| {
         Ok(store::complete(db, user.id, id, notes.as_deref(), status).await?)
     })
@@ -135,7 +135,7 @@ pub async fn skip(
 ) -> Result<Response, Problem> {
     user.require(Role::Technician)?;
     let Json(document) = document?;
-    let reason = checked_reason(&document.reason).map_err(|errors| Problem::Invalid(errors.in_one_line()))?;
+    let reason = checked_reason(&document.reason)?;
     let step =
         change(
             &tenant,

@@ -9,6 +9,7 @@
 //! told who it was.
 
 pub mod api;
+mod lists;
 pub mod pages;
 pub mod store;
 
