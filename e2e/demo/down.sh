@@ -5,6 +5,7 @@ need_root
 "$here/postgres-local.sh" stop
 "$here/apiserver-local.sh" stop
 "$here/redis-local.sh" stop
+"$here/s3-local.sh" stop
 MOS_POSTGRES_NAME=postgres-operator MOS_POSTGRES_PORT=5427 "$here/postgres-local.sh" stop
 MOS_APISERVER_NAME=apiserver-operator MOS_APISERVER_PORT=16543 "$here/apiserver-local.sh" stop
 rm -rf "$cache"/{postgres,apiserver}-{local,operator}
