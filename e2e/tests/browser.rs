@@ -92,7 +92,7 @@ async fn sign_in(world: &World, browser: &mut Browser, plant: &Plant) {
     browser.tab_to("password").await;
     browser.keys("not the password").await;
     browser.keys(Key::Enter).await;
-    browser.sees("do not match").await;
+    browser.sees("is not right").await;
     browser.picture("refused").await;
     browser.tab_to("password").await;
     browser.keys(plant.password.as_str()).await;
