@@ -37,15 +37,15 @@ async fn each_host_answers_from_its_own_database() {
 
         let added = app.add_by_form(acme, "Compressor <b>7</b>").await;
         assert_eq!(added.status, StatusCode::SEE_OTHER, "{}", added.body);
-        assert_eq!(added.headers["location"], "/");
+        assert_eq!(added.headers["location"], "/assets/1?done=added");
         assert_eq!(app.add_by_json(acme, "Press brake").await.status, StatusCode::CREATED);
         assert_eq!((app.assets(acme).await, app.assets(other).await), (2, 0));
 
-        let page = app.get(acme, "/").await;
+        let page = app.get(acme, "/assets").await;
         assert_eq!(page.status, StatusCode::OK, "{}", page.body);
         assert!(page.body.contains(&acme.display_name) && page.body.contains("Press brake"), "{}", page.body);
         assert!(page.body.contains("Compressor &#60;b&#62;7"), "what people type is shown as text: {}", page.body);
-        let page = app.get(other, "/").await;
+        let page = app.get(other, "/assets").await;
         assert!(page.body.contains(&other.display_name) && page.body.contains("No assets yet"), "{}", page.body);
         assert!(!page.body.contains(&acme.display_name), "{}", page.body);
     })

@@ -30,30 +30,20 @@ use uuid::Uuid;
 /// Longest wait for anything.
 pub const DEADLINE: Duration = Duration::from_secs(40);
 
-fn variable(name: &str) -> String {
+pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!(
-            "{name} is not set. These tests need PostgreSQL 17: run `e2e/cluster/postgres-local.sh start`, then \
-             `source ~/.cache/maintenance-os/postgres-local/env`"
+            "{name} is not set. These tests need PostgreSQL 17 and Redis: run `e2e/cluster/postgres-local.sh start` \
+             (`redis-local.sh`), then `source ~/.cache/maintenance-os/postgres-local/env` (`redis-local/env`)"
         )
     })
 }
 
 /// The Redis of the tests; each test's tenants have uuids of their own, so they share it.
 pub fn redis() -> RedisSettings {
-    let variable = |name: &str| {
-        std::env::var(name).unwrap_or_else(|_| {
-            panic!(
-                "{name} is not set. These tests need Redis 7: run `e2e/cluster/redis-local.sh start`, then \
-                 `source ~/.cache/maintenance-os/redis-local/env`"
-            )
-        })
-    };
     let port = variable("MOS_TEST_REDIS_PORT").parse().expect("MOS_TEST_REDIS_PORT is a port");
-    RedisSettings {
-        password: std::env::var("MOS_TEST_REDIS_PASSWORD").ok().map(Into::into),
-        ..RedisSettings::new(&variable("MOS_TEST_REDIS_HOST"), port)
-    }
+    let password = std::env::var("MOS_TEST_REDIS_PASSWORD").ok().map(Into::into);
+    RedisSettings { password, ..RedisSettings::new(&variable("MOS_TEST_REDIS_HOST"), port) }
 }
 
 /// The server and its administrator.
