@@ -17,9 +17,9 @@ use maintenance_os::api::tenant::TenantState;
 use maintenance_os::api::welcome::{PURPOSE, VERSION, Welcome};
 use maintenance_os::app::{MailSettings, Mailer};
 use maintenance_os::signing::SigningKeys;
-use maintenance_os::tenancy::TenancySettings;
 use maintenance_os::tenancy::pool::PoolSettings;
 use maintenance_os::tenancy::session::Holder;
+use maintenance_os::tenancy::{TenancySettings, TenantContext, layers};
 use serde_json::json;
 use tempfile::TempDir;
 use tenants::{App, Client, answer, eventually, settings, with_tenants};
@@ -579,6 +579,39 @@ async fn a_suspended_tenants_sessions_end_and_stay_ended() {
 
         app.route(&tenants[1..]);
         eventually("it is gone", async || app.tenancy.sessions().find(&new).await.unwrap().is_none()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sign_in_that_is_under_way_when_its_tenant_is_suspended_begins_no_session() {
+    with_tenants(1, async |_, mut tenants| {
+        let mut app = app(&tenants).await;
+        let (entered, gate) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Semaphore::new(0)));
+        let sign_in = {
+            let (tenancy, entered, gate) = (app.tenancy.clone(), entered.clone(), gate.clone());
+            async move |tenant: TenantContext| {
+                entered.notify_one();
+                let _permit = gate.acquire().await.unwrap();
+                let holder = Holder { user: "1".into(), generation: 0 };
+                format!("{:?}", tenancy.begin_session(&tenant, holder).await.err())
+            }
+        };
+        let router = layers::tenant(axum::Router::new().route("/slow", axum::routing::get(sign_in)), &app.tenancy);
+        let host = tenants[0].primary_host.clone();
+        let request = http::Request::get("/slow").header("host", &host).body(axum::body::Body::empty()).unwrap();
+        let suspend = async {
+            entered.notified().await;
+            tenants[0].state = TenantState::Suspended;
+            app.route(&tenants);
+            eventually("it is suspended", async || {
+                app.tenancy.routing().find(&host).unwrap().state == TenantState::Suspended
+            })
+            .await;
+            gate.add_permits(1);
+        };
+        let (answer, ()) = futures::join!(answer(&router, request), suspend);
+        assert_eq!(answer.body, "Some(NotServed)");
     })
     .await;
 }
