@@ -112,7 +112,7 @@ impl Catalogue {
 
     /// Tenants whose part is not the same in another view: whose databases or roles differ, or the roles of whose members.
     pub fn differing(&self, other: &Self) -> BTreeSet<Uuid> {
-        let databases = differing(&self.databases, &other.databases).filter_map(|name| names::tenant_of(name));
+        let databases = differing(&self.databases, &other.databases).filter_map(names::tenant_of);
         let roles = differing(&self.roles, &other.roles).flat_map(|name| {
             let members = [&self.roles, &other.roles].into_iter().filter_map(|roles| roles.get(name));
             let of = members.flat_map(|role| &role.member_of).map(String::as_str);

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may say so at once")]
 
-#[allow(dead_code, reason = "shared with tests that ask for more")]
 #[path = "../tenants/mod.rs"]
 mod tenants;
 

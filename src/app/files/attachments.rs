@@ -10,6 +10,7 @@ use super::preview::{self, Preview};
 use super::upload::{FileForm, not_stored};
 use super::{Files, download};
 use crate::app::accounts::{CurrentUser, Role};
+use crate::app::plant;
 use crate::app::problem::Problem;
 use crate::app::product::Product;
 use crate::tenancy::TenantContext;
@@ -193,7 +194,7 @@ pub async fn add(
             None => None,
         };
         let new = New { name, kind, path: &path, stored, preview };
-        tenant.database().transaction(async |db: &mut PgConnection| insert(db, user, subject, &new).await).await
+        plant::change(tenant, async |db: &mut PgConnection| insert(db, user, subject, &new).await).await
     }
     .await;
     if let Err(problem) = &added {
@@ -274,7 +275,7 @@ pub async fn remove(tenant: &TenantContext, user: &CurrentUser, id: i64) -> Resu
         note(db, user, "attachment.removed", subject, &found.name).await?;
         Ok::<_, Problem>(subject)
     };
-    tenant.database().transaction(removed).await
+    plant::change(tenant, removed).await
 }
 
 async fn note(

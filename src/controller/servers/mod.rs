@@ -28,7 +28,7 @@ use crate::observe::ledger::Ledger;
 /// Every server by name.
 #[derive(Default)]
 pub struct Servers {
-    servers: Mutex<BTreeMap<String, Arc<Server>>>,
+    by_name: Mutex<BTreeMap<String, Arc<Server>>>,
     /// Objects whose server was never reached, and why.
     unreached: Mutex<BTreeMap<String, (DatabaseServerSpec, String)>>,
     /// What the Tenants were last woken for, see [`Servers::has_news`].
@@ -132,7 +132,7 @@ impl Servers {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Server>>> {
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

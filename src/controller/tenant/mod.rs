@@ -109,6 +109,7 @@ impl Visit<'_> {
 }
 
 /// When a failed visit is made again: later each time, for this Tenant alone.
+#[allow(clippy::needless_pass_by_value, reason = "the shape that the controller asks for")]
 pub fn retry(tenant: Arc<Tenant>, failure: &Failure, context: Arc<Context>) -> Action {
     tracing::warn!(error = chain(failure), "a visit failed, trying again");
     match failure.source() {

@@ -22,6 +22,7 @@ use self::decide::{Decided, Decision};
 use self::read::{Line, Part};
 use self::table::{Fault, Header};
 use crate::app::accounts::CurrentUser;
+use crate::app::plant;
 use crate::app::problem::Problem;
 use crate::tenancy::TenantContext;
 use crate::tenancy::storage::{Content, ObjectPath};
@@ -133,7 +134,7 @@ pub async fn apply(
         .await?;
         Ok(outcome)
     };
-    tenant.database().transaction(applied).await
+    plant::change(tenant, applied).await
 }
 
 /// The refused rows as a table that can be mended and sent again, made while it is being downloaded.
