@@ -101,15 +101,16 @@ async fn a_server_that_stops_is_told_and_comes_back_by_itself() {
         assert_eq!(site.get(acme, "viewer", PATH).await.status, StatusCode::OK);
         assert_eq!(site.get(acme, "manager", "/exports/assets.csv").await.status, StatusCode::OK);
 
-        s3.resume().await;
-        let answer = site.get(acme, "", &link).await;
-        assert_eq!((answer.status, &answer.bytes[..]), (StatusCode::OK, &b"here"[..]));
-        site.attach(acme, database, "b.txt", b"again").await;
-        // What could not be given back while storage was away is still counted, and a sweep an hour later takes it.
+        // What cannot be given back while storage is away is still counted.
         assert_eq!(
             database.number(&acme.database.name, "SELECT count(*) FROM stored_files WHERE state = 'uploading'").await,
             2
         );
+        s3.resume().await;
+        let answer = site.get(acme, "", &link).await;
+        assert_eq!((answer.status, &answer.bytes[..]), (StatusCode::OK, &b"here"[..]));
+        site.attach(acme, database, "b.txt", b"again").await;
+        // What was not given back by now, a sweep an hour later takes.
         let old = "ALTER TABLE stored_files DISABLE TRIGGER stored_files_touch; \
                    UPDATE stored_files SET updated_at = now() - interval '2 hours' WHERE state = 'uploading'";
         database.sql(&acme.database.name, old).await;
