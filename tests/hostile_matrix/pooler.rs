@@ -73,6 +73,7 @@ impl Pooler {
 
     /// Slices that the agent has refused so far.
     pub async fn refused_slices(&self) -> u32 {
+        maintenance_os::telemetry::install_crypto_provider();
         let url = format!("http://127.0.0.1:{}/metrics", self.metrics);
         let text = reqwest::get(url).await.unwrap().text().await.unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix("maintenance_os_pooler_refused_slices_total "));
