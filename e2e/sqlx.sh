@@ -20,7 +20,7 @@ describe() {
 	cat src/app/migrations/*.sql | psql -d "$database" -f - > /dev/null
 	url=$("$here/postgres-local.sh" url)
 	touch src/lib.rs   # the macros ask only when the crate is compiled
-	DATABASE_URL=${url%/postgres}/$database SQLX_OFFLINE_DIR=$1 cargo check --quiet --locked --lib
+	DATABASE_URL=${url%/postgres}/$database SQLX_OFFLINE_DIR=$1 cargo check --quiet --locked --workspace --lib
 }
 
 case ${1:-} in

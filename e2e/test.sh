@@ -59,14 +59,14 @@ code() {
 	source "$cache/apiserver-local/env"
 	source "$cache/s3-local/env"
 	source "$cache/redis-local/env"
-	PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --package maintenance-os "$@"
+	PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --workspace -E 'package(maintenance-os)' "$@"
 }
 
 cluster() {
 	install_nextest
 	"$here/packages.sh" browser
 	e2e/demo/demo.sh
-	KUBECONFIG=$cluster/admin.kubeconfig PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --package maintenance-os-e2e "$@"
+	KUBECONFIG=$cluster/admin.kubeconfig PATH=$cache/tools/bin:$PATH cargo nextest run --locked --no-fail-fast --workspace -E 'package(maintenance-os-e2e)' "$@"
 }
 
 case ${1:-} in

@@ -9,12 +9,12 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 requests() {
 	"$here/postgres-local.sh" start
 	source "$cache/postgres-local/env"
-	cargo build --quiet --locked --release --package maintenance-os-e2e --bin bench-requests
+	cargo build --quiet --locked --release --workspace --bin bench-requests
 	"$CARGO_TARGET_DIR/release/bench-requests"
 }
 
 if [ "${1:-}" = requests ]; then requests; exit; fi
 MOS_PROFILE=release e2e/demo/demo.sh > "$logs/bench-demo.log" 2>&1 || { tail -n 40 "$logs/bench-demo.log" >&2; die "the demo did not come up"; }
-cargo build --quiet --locked --release --package maintenance-os-e2e --bin bench
+cargo build --quiet --locked --release --workspace --bin bench
 KUBECONFIG=$cluster/admin.kubeconfig "$CARGO_TARGET_DIR/release/bench" "$@"
 [ $# -gt 0 ] || requests

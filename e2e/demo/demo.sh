@@ -32,7 +32,8 @@ step() {
 }
 
 images() { "$here/images.sh" postgres && "$here/images.sh" parts; }
-build_binary() { (cd "$checkout" && cargo build --locked --profile "$profile" --bin maintenance-os); }
+# Of the whole workspace, as everything here is built: else features differ, and dependencies are compiled twice.
+build_binary() { (cd "$checkout" && cargo build --locked --workspace --profile "$profile" --bin maintenance-os); }
 app_image() {
 	local directory=$profile
 	[ "$profile" != dev ] || directory=debug
