@@ -164,7 +164,10 @@ async fn deletes(world: &World, policy: DeletionPolicy) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_objects_for_one_server_are_a_conflict_and_the_first_goes_on() {
     let world = World::new("twice").await;
+    let before = world.term().await;
     let operator = Operator::start(&world, Gate::default()).await;
+    // What the object says of itself may still be of an operator before this one.
+    world.wait_for_term_after(before).await;
     world.wait_for_server().await;
     let term = world.term().await;
     world.add_another_object_for_the_server().await;

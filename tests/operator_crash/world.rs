@@ -162,10 +162,19 @@ impl World {
         .await;
     }
 
-    /// The term that holds the server.
+    /// The term that holds the server; 0: none did yet.
     pub async fn term(&self) -> u64 {
         let text = maintenance_os::desired::server::fence_epoch();
-        self.query(&format!("SELECT ({text})::text")).await.concat().parse().unwrap()
+        self.query(&format!("SELECT coalesce(({text})::text, '0')")).await.concat().parse().unwrap()
+    }
+
+    /// Waits until an operator that was started after `term` was read holds the server.
+    pub async fn wait_for_term_after(&self, term: u64) {
+        until("the operator holds the server", async || {
+            let now = self.term().await;
+            (now > term).then_some(()).ok_or_else(|| format!("term {now}"))
+        })
+        .await;
     }
 
     async fn apply_global<K>(&self, object: &Value, name: &str)
