@@ -344,10 +344,22 @@ async fn somebody_who_is_invited_joins_by_the_link_and_works_with_the_role_that_
         admin.get("/users").await;
         admin.post(&format!("/users/{id}/role"), &[("role", "admin")]).await;
         assert_eq!(kim.get("/users").await.status, StatusCode::OK);
+        let held = format!(
+            "INSERT INTO api_tokens (user_id, name, prefix, token_sha256) VALUES ({id}, 'x', 'x', sha256('x'));
+             INSERT INTO account_links (user_id, purpose, token_sha256, email, mailed, expires_at)
+             VALUES ({id}, 'verify', sha256('y'), 'kim@other.example', true, now() + interval '1 day')"
+        );
+        server.sql(&acme.database.name, &held).await;
         admin.post(&format!("/users/{id}/disable"), &[]).await;
         assert_eq!(kim.get("/users").await.status, StatusCode::SEE_OTHER);
         assert_eq!(kim.sign_in("kim@acme.example", PASSWORD).await.status, StatusCode::BAD_REQUEST);
         admin.post(&format!("/users/{id}/enable"), &[]).await;
+        // What they held before does not come back with them.
+        let left = format!(
+            "SELECT (SELECT count(*) FROM api_tokens WHERE user_id = {id} AND revoked_at IS NULL)
+                  + (SELECT count(*) FROM account_links WHERE user_id = {id} AND used_at IS NULL)"
+        );
+        assert_eq!(server.number(&acme.database.name, &left).await, 0);
         assert_eq!(kim.sign_in("kim@acme.example", PASSWORD).await.status, StatusCode::SEE_OTHER);
     })
     .await;

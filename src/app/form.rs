@@ -1,11 +1,16 @@
 //! Forms that are proved to come from one of our own pages.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, RawForm, Request};
 use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
 use super::shell::CsrfToken;
+
+/// Longest that a form may take to arrive. Forms are small; who takes longer holds memory and gives nothing.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A form whose field `csrf` is the secret of the session's forms, or of the visitor's. The other fields are `T`'s.
 pub struct CheckedForm<T>(pub T);
@@ -15,7 +20,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for CheckedForm<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let token = request.extensions().get::<CsrfToken>().cloned();
-        let RawForm(body) = RawForm::from_request(request, state).await.map_err(Problem::from)?;
+        let body = tokio::time::timeout(PATIENCE, RawForm::from_request(request, state)).await;
+        let RawForm(body) = body.map_err(|_| Problem::TooSlow)?.map_err(Problem::from)?;
         if !is_ours(token.as_ref(), &body) {
             return Err(Problem::StaleForm);
         }

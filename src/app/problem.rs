@@ -140,7 +140,7 @@ impl Problem {
             }
             Self::TooSlow => (
                 "That took too long",
-                "The file came too slowly, and nothing was stored. Try again where the connection is better.".into(),
+                "What was sent came too slowly, and nothing was stored. Try again where the connection is better.".into(),
             ),
             Self::Link(Rejected::Expired) => {
                 ("This link has expired", "Go back to the page it was on, load it again and use the new one.".into())

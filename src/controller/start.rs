@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::future::join_all;
-use kube::Api;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
+use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
@@ -78,6 +78,9 @@ pub async fn first_visits(context: &Arc<Context>, stop: &CancellationToken) {
                         .items
                         .into_iter()
                         .filter_map(|guard| guard.0.ok())
+                        .inspect(|object| {
+                            context.servers.note_unreached(&object.name_any(), &object.spec, "it was not asked yet");
+                        })
                         .map(|object| server::reconcile(Arc::new(object), Arc::clone(context))),
                 )
                 .await,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use uuid::Uuid;
 
+use crate::api::condition::Reason;
 use crate::api::plan::PlanSpec;
 use crate::api::pooler::PoolerEntry;
 use crate::api::routing::RoutingEntry;
@@ -16,7 +17,7 @@ use crate::api::tenant::{DeletionPolicy, Tenant, TenantSpec, TenantState, Tenant
 use crate::api::{FINALIZER, NameRef};
 
 use super::catalogue::Catalogue;
-use super::effect::{DatabaseSeen, Effect};
+use super::effect::{DatabaseSeen, Effect, Health};
 use super::facts::{
     Facts, LedgerFact, LedgerRow, LedgerState, MarkedData, PoolerAddress, Published, Reach, Refusal, SecretFact, Seen,
     ServerFacts,
@@ -443,6 +444,35 @@ fn a_row_that_the_ledger_lost_is_written_again_from_the_mark_and_from_nothing_el
     assert_eq!(elsewhere.run(usize::MAX), 0);
     elsewhere.delete(DeletionPolicy::Delete);
     assert_eq!(elsewhere.run(usize::MAX), 0, "what is not known to be ours is not destroyed either");
+}
+
+#[test]
+fn a_delete_is_held_while_the_row_cannot_be_written_again_and_not_where_there_never_was_one() {
+    let mut world = created(1);
+    world.delete(DeletionPolicy::Delete);
+    let mut facts = world.facts();
+    let taken = Refusal::SlugTaken { slug: "acme".into(), holder: "customers/other".into() };
+    facts.ledger = Seen::Known(LedgerFact::Refused(taken));
+    assert_eq!(tenant::plan(&facts).effects, [Effect::RemoveFinalizer], "it was refused at its birth");
+    facts.tenant.status = Some(TenantStatus { uuid: Some(UUID.to_string()), ..TenantStatus::default() });
+    let outlook = tenant::plan(&facts);
+    assert_eq!(outlook.effects, []);
+    assert!(matches!(outlook.trouble(), Some(Health::Blocked(Reason::SlugConflict, _))), "{:?}", outlook.trouble());
+}
+
+#[test]
+fn a_tenant_is_served_although_its_welcome_secret_is_somebody_elses() {
+    let mut world = created(1);
+    let mut facts = world.facts();
+    facts.welcome = Seen::Known(Some(SecretFact { ours: false, hash: None }));
+    facts.tenant.spec.display_name = "Acme Pumps".into();
+    let outlook = tenant::plan(&facts);
+    assert!(matches!(outlook.effects[..], [Effect::PublishRouting { .. }]), "{:?}", outlook.effects);
+    world.welcome = None;
+    facts = world.facts();
+    facts.tenant.spec.display_name = "Acme Pumps".into();
+    let effects = tenant::plan(&facts).effects;
+    assert!(matches!(effects[..], [Effect::PublishRouting { .. }, Effect::WriteWelcome { .. }]), "{effects:?}");
 }
 
 #[test]

@@ -151,7 +151,8 @@ fn is_full(server: &ServerFacts) -> bool {
     usize::try_from(server.spec.capacity.max_tenants).is_ok_and(|most| server.tenants >= most)
 }
 
-fn refused(refusal: &Refusal) -> (Reason, String) {
+/// The reason and what there is to say.
+pub(super) fn refused(refusal: &Refusal) -> (Reason, String) {
     match refusal {
         Refusal::SlugTaken { slug, holder } => (
             Reason::SlugConflict,

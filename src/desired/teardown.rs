@@ -14,9 +14,9 @@ use crate::settings::parse_duration;
 use super::database;
 use super::effect::{DatabaseSeen, Effect, Health};
 use super::facts::{Facts, LedgerFact, LedgerRow, LedgerState, Reach, Refusal, Seen};
-use super::names;
 use super::sql::Batch;
 use super::tenant::Outlook;
+use super::{names, registration};
 
 /// How long deleted data can be had back where the Tenant says nothing: seven days.
 const QUARANTINE_SECONDS: i64 = 7 * 24 * 3600;
@@ -40,6 +40,11 @@ pub fn plan(facts: &Facts) -> Outlook {
                     "the ledger has no row for {uuid}, so that nothing can be released safely: restore the central database, or remove the finalizer by hand; the data stays on its server"
                 ),
             );
+        }
+        // It had a tenant before, whose row cannot be written again: what is left of it is not this object's to forget.
+        Seen::Known(LedgerFact::Refused(refusal)) if facts.status().uuid.is_some() => {
+            let (reason, message) = registration::refused(refusal);
+            return hold(reason, format!("{message}. The delete waits: the data stays on its server"));
         }
         // It never got anything: nothing to undo.
         Seen::Known(LedgerFact::Unregistered | LedgerFact::Refused(_)) => return act(vec![Effect::RemoveFinalizer]),

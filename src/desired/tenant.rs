@@ -126,18 +126,20 @@ fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, 
     if !pooled && !same_access {
         return;
     }
-    let secrets = [credentials::plan(facts, &access), welcome::plan(facts, &route.primary_host)];
-    outlook.take(ConditionType::RouteReady, with_secrets(secrets, routing::plan(facts, &route)));
+    let welcome = welcome::plan(facts, &route.primary_host);
+    let served = with_secrets(credentials::plan(facts, &access), routing::plan(facts, &route), welcome);
+    outlook.take(ConditionType::RouteReady, served);
 }
 
-/// The route and the Secrets beside the Tenant, as one part: the Secrets are written first.
-fn with_secrets(secrets: [PartPlan; 2], route: PartPlan) -> PartPlan {
-    let unready = secrets.iter().map(|secret| &secret.health).find(|health| !health.is_ready()).cloned();
+/// The route and the Secrets beside the Tenant, as one part. The welcome Secret is written last: nobody goes unserved
+/// because of it.
+fn with_secrets(binding: PartPlan, route: PartPlan, welcome: PartPlan) -> PartPlan {
+    let unready = [binding.health, welcome.health].into_iter().find(|health| !health.is_ready());
     let health = match unready {
         Some(unready) if !matches!(route.health, Health::Blocked(..)) => unready,
         _ => route.health,
     };
-    let effects = secrets.into_iter().flat_map(|secret| secret.effects).chain(route.effects).collect();
+    let effects = binding.effects.into_iter().chain(route.effects).chain(welcome.effects).collect();
     PartPlan { effects, health }
 }
 

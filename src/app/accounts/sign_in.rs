@@ -112,20 +112,26 @@ pub async fn sign_out(
 
 /// The account, if the password is its own and it may be used.
 async fn accepted(product: &Product, tenant: &TenantContext, form: &SignInForm) -> Result<Option<Account>, Problem> {
-    let account = tenant
-        .database()
-        .run(async |db: &mut PgConnection| Ok::<_, Problem>(users::account(db, form.email.trim()).await?))
-        .await?
-        .filter(|account| !account.disabled);
+    let email = form.email.trim();
+    // No address has such characters, and PostgreSQL takes not even the question.
+    let found = if email.chars().any(char::is_control) {
+        None
+    } else {
+        let find = async |db: &mut PgConnection| Ok::<_, Problem>(users::account(db, email).await?);
+        tenant.database().run(find).await?
+    };
+    let account = found.filter(|account| !account.disabled);
     let kept = account.as_ref().and_then(|account| account.password_hash.clone());
-    let verdict = product.passwords().verify(&form.password, kept).await?;
+    let verdict = product.passwords().verify(&form.password, kept.clone()).await?;
     let (Some(account), false) = (account, verdict == Verdict::Wrong) else { return Ok(None) };
     // A tenant that is read-only can be looked at, so one can sign in there too; only nothing is noted.
     if tenant.entry().state != TenantState::ReadOnly {
         let rehashed = if let Verdict::Rehash(hash) = &verdict { Some(hash.as_str()) } else { None };
         tenant
             .database()
-            .run(async |db: &mut PgConnection| Ok::<_, Problem>(users::signed_in(db, account.id, rehashed).await?))
+            .run(async |db: &mut PgConnection| {
+                Ok::<_, Problem>(users::signed_in(db, account.id, &kept.unwrap_or_default(), rehashed).await?)
+            })
             .await?;
     }
     Ok(Some(account))

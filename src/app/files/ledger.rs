@@ -51,15 +51,14 @@ pub async fn reserve(tenant: &TenantContext, path: &ObjectPath, bytes: u64) -> R
 /// Inside the caller's transaction: the object is stored, and takes what it takes.
 pub async fn settle(db: &mut PgConnection, path: &ObjectPath, stored: &Stored) -> Result<(), sqlx::Error> {
     let bytes = i64::try_from(stored.bytes).unwrap_or(i64::MAX);
-    sqlx::query!(
-        "UPDATE stored_files SET state = 'stored', bytes = $2, sha256 = $3 WHERE path = $1",
+    let settled = sqlx::query!(
+        "UPDATE stored_files SET state = 'stored', bytes = $2, sha256 = $3 WHERE path = $1 AND state = 'uploading'",
         path.to_string(),
         bytes,
         &stored.sha256[..]
-    )
-    .execute(db)
-    .await?;
-    Ok(())
+    );
+    // A sweep took it for dead, and its object is gone or going.
+    if settled.execute(db).await?.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
 /// Cleans up after an upload that failed with `problem`. Where storage is away, the visitor is not kept waiting for it a
@@ -116,13 +115,24 @@ pub async fn sweep(tenant: &TenantContext) {
     futures::stream::iter(paths).for_each_concurrent(SIDE_BY_SIDE, async |path| give_back(tenant, &path).await).await;
 }
 
+/// First the row says that the object goes, and only where it does is anything removed: a commit whose answer was lost may
+/// have stored it after all.
 async fn remove(tenant: &TenantContext, path: &ObjectPath) -> Result<(), Problem> {
+    let name = path.to_string();
+    let goes = async |db: &mut PgConnection| {
+        let query =
+            sqlx::query!("UPDATE stored_files SET state = 'deleting' WHERE path = $1 AND state <> 'stored'", name);
+        Ok::<_, Problem>(query.execute(db).await?.rows_affected() == 1)
+    };
+    if !tenant.database().run(goes).await? {
+        return Ok(());
+    }
     tenant.storage().discard(path).await?;
     let path = path.to_string();
     tenant
         .database()
         .run(async |db: &mut PgConnection| {
-            sqlx::query!("DELETE FROM stored_files WHERE path = $1 AND state <> 'stored'", path).execute(db).await?;
+            sqlx::query!("DELETE FROM stored_files WHERE path = $1 AND state = 'deleting'", path).execute(db).await?;
             Ok(())
         })
         .await

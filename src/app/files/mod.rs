@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::Redirect;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use jiff::SignedDuration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -124,17 +124,17 @@ pub fn public() -> Router<Product> {
 /// Pages for those who are signed in.
 pub fn signed_in(files: &Files) -> Router<Product> {
     let max = usize::try_from(files.settings.max_upload + FORM_OVERHEAD).unwrap_or(usize::MAX);
+    let large = |route: MethodRouter<Product>| route.layer(DefaultBodyLimit::max(max));
     Router::new()
-        .route("/assets/{id}/attachments", get(pages::of_asset).post(pages::add_to_asset))
-        .route("/executions/{id}/attachments", get(pages::of_execution).post(pages::add_to_execution))
+        // These alone take files; forms have the limit of forms.
+        .route("/assets/{id}/attachments", large(get(pages::of_asset).post(pages::add_to_asset)))
+        .route("/executions/{id}/attachments", large(get(pages::of_execution).post(pages::add_to_execution)))
         .route("/attachments/{id}", get(pages::download))
         .route("/attachments/{id}/delete", post(pages::delete))
-        .route("/imports", get(import_pages::list).post(import_pages::check))
+        .route("/imports", large(get(import_pages::list).post(import_pages::check)))
         .route("/imports/{id}", get(import_pages::show))
         .route("/imports/{id}/apply", post(import_pages::apply))
         .route("/imports/{id}/refused.csv", get(import_pages::refused))
         .route("/exports", get(async || Redirect::to("/imports")))
         .route("/exports/{table}", get(export::download))
-        // For these routes, in place of the one for forms.
-        .layer(DefaultBodyLimit::max(max))
 }

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, PostParams};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
@@ -104,12 +105,15 @@ async fn take(context: &Arc<Context>, object: &DatabaseServer, connection: Conne
         return Ok(known);
     }
     let address = format!("{}:{}", connection.host, connection.port);
-    let others = Api::<DatabaseServer>::all(context.client.clone()).list(&ListParams::default()).await;
+    let others =
+        Api::<DeserializeGuard<DatabaseServer>>::all(context.client.clone()).list(&ListParams::default()).await;
     let others = others.map_err(|source| {
         let error = ApplyError::kubernetes("list the DatabaseServers", source);
         Trouble { reason: error.reason(), message: chain(&error) }
     })?;
-    let is_free = |identifier: &str| match desired::holder(object, identifier, &others.items) {
+    // One that does not decode must not keep every other from being taken over.
+    let others: Vec<_> = others.items.into_iter().filter_map(|guard| guard.0.ok()).collect();
+    let is_free = |identifier: &str| match desired::holder(object, identifier, &others) {
         Some(holder) => Err(holder.to_owned()),
         None => Ok(()),
     };

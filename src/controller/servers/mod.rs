@@ -119,6 +119,8 @@ impl Servers {
         };
         let epoch = fence::take_over(&connection, epoch, claim).await?;
         let server = Arc::new(Server::new(&name, object.spec.clone(), connection, epoch, gate.clone()));
+        // Nothing was seen of it yet under this connection: whoever is on it has to look again.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
         self.lock().insert(name, Arc::clone(&server));
         Ok(server)
     }

@@ -50,7 +50,8 @@ impl Visit<'_> {
             tenant.status = Some(written);
         }
         Facts {
-            now: Timestamp::now(),
+            // Whole seconds, as the API server keeps them: else what was written never equals what is seen.
+            now: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
             epoch: context.epoch(),
             base_domain: context.settings.base_domain.clone(),
             namespace_served: context.settings.tenant_namespaces.contains(&namespace),

@@ -240,11 +240,20 @@ pub async fn add_first(
     .await
 }
 
-/// Notes a sign-in, and keeps the password better where there is a better way to.
-pub async fn signed_in(db: &mut PgConnection, id: i64, rehashed: Option<&str>) -> Result<(), sqlx::Error> {
+/// Notes a sign-in with the password whose hash was `checked`, and keeps it better where there is a better way to, unless
+/// another password was set meanwhile.
+pub async fn signed_in(
+    db: &mut PgConnection,
+    id: i64,
+    checked: &str,
+    rehashed: Option<&str>,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE users SET last_sign_in_at = now(), password_hash = coalesce($2, password_hash) WHERE id = $1",
+        "UPDATE users SET last_sign_in_at = now(),
+             password_hash = CASE WHEN password_hash = $2 THEN coalesce($3, password_hash) ELSE password_hash END
+         WHERE id = $1",
         id,
+        checked,
         rehashed
     )
     .execute(db)
@@ -253,7 +262,10 @@ pub async fn signed_in(db: &mut PgConnection, id: i64, rehashed: Option<&str>) -
 }
 
 /// Sets a password, which ends all of the user's sessions. Returns the new generation.
+///
+/// An address that somebody asked for before cannot be confirmed any more: who knew the old password may have asked.
 pub async fn set_password(db: &mut PgConnection, id: i64, password_hash: &str) -> Result<i64, sqlx::Error> {
+    end_links(db, id, Some("verify")).await?;
     sqlx::query_scalar!(
         "UPDATE users SET password_hash = $2, session_generation = session_generation + 1 WHERE id = $1
          RETURNING session_generation",
@@ -302,8 +314,27 @@ pub async fn set_role(db: &mut PgConnection, id: i64, role: Role) -> Result<(), 
     Ok(())
 }
 
-/// Shuts a user out, which ends all of the user's sessions, or lets it in again.
+/// Ends the links of one purpose, or all, that a user has.
+async fn end_links(db: &mut PgConnection, id: i64, purpose: Option<&str>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE account_links SET used_at = now()
+         WHERE user_id = $1 AND used_at IS NULL AND ($2::text IS NULL OR purpose = $2)",
+        id,
+        purpose
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Shuts a user out, which ends all of the user's sessions, tokens and links, or lets it in again, without them.
 pub async fn set_disabled(db: &mut PgConnection, id: i64, disabled: bool) -> Result<(), sqlx::Error> {
+    if disabled {
+        end_links(db, id, None).await?;
+        sqlx::query!("UPDATE api_tokens SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL", id)
+            .execute(&mut *db)
+            .await?;
+    }
     sqlx::query!(
         "UPDATE users SET disabled_at = CASE WHEN $2 THEN now() END,
              session_generation = session_generation + CASE WHEN $2 THEN 1 ELSE 0 END WHERE id = $1",

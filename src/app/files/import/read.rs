@@ -21,6 +21,8 @@ pub const MAX_ROWS: u64 = 100_000;
 const BATCH: usize = 1000;
 /// How much is looked at to find out how cells are separated.
 const LOOK: usize = 64 * 1024;
+/// Longest line that is read.
+const LONGEST_LINE: usize = 256 * 1024;
 
 /// One row, good or not.
 pub struct Line {
@@ -47,7 +49,13 @@ pub fn read(content: Content) -> mpsc::Receiver<Result<Part, Problem>> {
     let (send, receive) = mpsc::channel(1);
     let handle = Handle::current();
     tokio::task::spawn_blocking(move || {
-        let source = Source { stream: content.stream.fuse().boxed(), part: Bytes::new(), after_return: false, handle };
+        let source = Source {
+            stream: content.stream.fuse().boxed(),
+            part: Bytes::new(),
+            after_return: false,
+            open_line: 0,
+            handle,
+        };
         if let Err(Stop::Because(problem)) = read_all(source, &send) {
             let _ = send.blocking_send(Err(problem));
         }
@@ -74,6 +82,9 @@ impl From<csv::Error> for Stop {
 
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return Self::Because(Problem::Invalid(error.to_string()));
+        }
         Self::Because(match error.downcast::<StorageError>() {
             Ok(error) => Problem::Files(error),
             Err(error) => Problem::Internal(format!("reading a table: {error}")),
@@ -220,6 +231,8 @@ struct Source {
     part: Bytes,
     /// The last byte was a carriage return.
     after_return: bool,
+    /// Bytes since the last end of a line.
+    open_line: usize,
     handle: Handle,
 }
 
@@ -239,12 +252,32 @@ impl Source {
     }
 }
 
+impl Source {
+    /// A reader keeps a place for every cell of a row, so that a row without an end takes many times its bytes.
+    fn check_lines(&mut self) -> io::Result<()> {
+        for line in self.part.split_inclusive(|byte| *byte == b'\n') {
+            self.open_line += line.len();
+            if self.open_line > LONGEST_LINE {
+                let what = format!("A line is longer than {} KiB. Is this a CSV file?", LONGEST_LINE >> 10);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            if line.ends_with(b"\n") {
+                self.open_line = 0;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Read for Source {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.part.is_empty() {
             match self.handle.block_on(self.stream.next()) {
                 None => return Ok(0),
-                Some(Ok(part)) => self.part = self.with_plain_ends(part),
+                Some(Ok(part)) => {
+                    self.part = self.with_plain_ends(part);
+                    self.check_lines()?;
+                }
                 Some(Err(error)) => return Err(io::Error::other(error)),
             }
         }
@@ -268,6 +301,15 @@ mod tests {
             }
         }
         Ok(found)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_row_without_an_end_is_refused_and_long_rows_with_one_are_not() {
+        let refused = lines(vec![b"Name\n".to_vec(), vec![b','; LONGEST_LINE / 2], vec![b','; LONGEST_LINE]]).await;
+        assert!(matches!(&refused, Err(Problem::Invalid(what)) if what.contains("longer than 256 KiB")));
+        let note = "a".repeat(LONGEST_LINE / 2);
+        let taken = lines(vec![format!("Name,Notes\nPump,{note}\nValve,{note}\nMotor,{note}\n").into_bytes()]).await;
+        assert_eq!(taken.map(|lines| lines.len()).unwrap_or_default(), 3);
     }
 
     #[tokio::test]

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use csv::StringRecord;
 
+/// Headings that are named as ignored; a file that has more of them is told enough.
+const IGNORED: usize = 50;
+
 /// One column that is understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Column {
@@ -142,7 +145,10 @@ impl Header {
         }
         let known_elsewhere = ["createdat", "updatedat", "createdby"];
         let ignored = headings.iter().zip(&columns).filter(|(_, column)| column.is_none()).map(|(text, _)| shown(text));
-        let ignored = ignored.filter(|text| !text.is_empty() && !known_elsewhere.contains(&text.as_str())).collect();
+        let ignored = ignored
+            .filter(|text| !text.is_empty() && !known_elsewhere.contains(&text.as_str()))
+            .take(IGNORED)
+            .collect();
         Ok(Self { columns, ignored })
     }
 
