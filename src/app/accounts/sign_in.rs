@@ -88,8 +88,10 @@ pub async fn sign_in(
         let error = FormError::at("password", "The e-mail address or the password is not right.");
         return refused(StatusCode::BAD_REQUEST, error);
     };
-    let mut response = begin(&product, &tenant, before.as_ref(), (account.id, account.generation), &form.next).await?;
+    // Before the session is begun: whoever has the right password and meets an outage there may try again as often as it
+    // takes.
     attempt.succeeded(redis).await.map_err(away)?;
+    let mut response = begin(&product, &tenant, before.as_ref(), (account.id, account.generation), &form.next).await?;
     remember_device(&product, redis, &attempt, device, &mut response).await?;
     Ok(response)
 }
