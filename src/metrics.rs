@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::desired::facts::ServerFacts;
+
 /// The operator's figures; clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -19,6 +21,8 @@ pub struct Metrics {
     tenants: Family<Ready, Gauge>,
     warm: Family<OfServer, Gauge>,
     placed: Family<OfServer, Gauge>,
+    promised: Family<OfServer, Gauge>,
+    budget: Family<OfServer, Gauge>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -52,6 +56,8 @@ impl Metrics {
             tenants: Family::default(),
             warm: Family::default(),
             placed: Family::default(),
+            promised: Family::default(),
+            budget: Family::default(),
         };
         let mut registry = Registry::default();
         registry.register("maintenance_os_tenant_visits", "Visits of Tenants", metrics.visits.clone());
@@ -71,6 +77,16 @@ impl Metrics {
             "maintenance_os_server_tenants",
             "Tenants placed on a server, kept data included",
             metrics.placed.clone(),
+        );
+        registry.register(
+            "maintenance_os_server_promised_connections",
+            "Connections that the plans of a server's tenants promise them in sum",
+            metrics.promised.clone(),
+        );
+        registry.register(
+            "maintenance_os_server_connection_budget",
+            "Connections that may be promised on a server",
+            metrics.budget.clone(),
         );
         (metrics, Arc::new(Mutex::new(registry)))
     }
@@ -94,9 +110,11 @@ impl Metrics {
     }
 
     /// Shows how full a server and its warm pool are.
-    pub fn show_server(&self, server: &str, tenants: usize, warm: usize) {
-        let label = OfServer { server: server.to_owned() };
-        self.placed.get_or_create(&label).set(i64::try_from(tenants).unwrap_or(i64::MAX));
+    pub fn show_server(&self, server: &ServerFacts, warm: usize) {
+        let label = OfServer { server: server.name.clone() };
+        self.placed.get_or_create(&label).set(i64::try_from(server.tenants).unwrap_or(i64::MAX));
+        self.promised.get_or_create(&label).set(server.promised);
+        self.budget.get_or_create(&label).set(server.budget.unwrap_or_default());
         self.warm.get_or_create(&label).set(i64::try_from(warm).unwrap_or(i64::MAX));
     }
 }

@@ -65,6 +65,13 @@ pub struct OperatorSettings {
     /// The Service of the app whose endpoints acknowledge routing.
     #[arg(long, env = "MOS_APP_SERVICE", default_value = "maintenance-os-app")]
     pub app_service: String,
+    /// How long a login still works after the other one has taken its place, for whoever reads the binding Secret.
+    #[arg(long, env = "MOS_ROTATION_OVERLAP", default_value = "2m", value_parser = parse_duration)]
+    pub rotation_overlap: Duration,
+    /// A hibernated tenant that was woken sleeps again when nobody asked for it for so long; at least two minutes, because
+    /// the app tells of requests every half a minute.
+    #[arg(long, env = "MOS_SLEEP_AFTER", default_value = "30m", value_parser = parse_duration)]
+    pub sleep_after: Duration,
     /// How often everything is compared again.
     #[arg(long, env = "MOS_RESYNC", default_value = "300s", value_parser = parse_duration)]
     pub resync: Duration,

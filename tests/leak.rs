@@ -23,7 +23,7 @@ use futures::{StreamExt, stream};
 use http::{Request, StatusCode};
 use maintenance_os::api::routing::{RoutingEntry, RoutingSlice};
 use maintenance_os::api::slices::SCHEMA;
-use maintenance_os::slices::{Acknowledgements, Change};
+use maintenance_os::slices::Change;
 use maintenance_os::tenancy::pool::{PoolError, PoolSettings};
 use maintenance_os::tenancy::redis::RedisSettings;
 use maintenance_os::tenancy::{Tenancy, TenancySettings, TenantContext, layers};
@@ -125,7 +125,7 @@ impl Fleet {
         let router = layers::tenant(routes, &tenancy);
         let (changes, received) = unbounded();
         let follower = tenancy.clone();
-        tokio::spawn(async move { follower.follow(received, SLICES, Acknowledgements::new()).await });
+        tokio::spawn(async move { follower.follow(received, SLICES).await });
         let fleet = Self { tenancy, router, changes, tenants, generation: AtomicUsize::new(0) };
         for number in 0..SLICES {
             fleet.route(number, |_| {});

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use http::{Request, StatusCode};
 use maintenance_os::app;
-use maintenance_os::slices::{Acknowledgements, Change};
+use maintenance_os::slices::Change;
 use maintenance_os::tenancy::{Tenancy, TenancySettings};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -56,7 +56,7 @@ async fn every_line_of_a_request_names_the_tenant_and_the_host_and_no_secret() {
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let tenancy = Tenancy::new(&TenancySettings::new("maintenance-os.com")).unwrap();
     let change = Change { slice: "routing-00".into(), content: Some(slice().to_string().into_bytes()) };
-    tenancy.follow(futures::stream::iter([change]), 1, Acknowledgements::new()).await;
+    tenancy.follow(futures::stream::iter([change]), 1).await;
 
     let request =
         Request::get("/api/tenant?token=hunter2").header("host", "ACME.example:443").body(Body::empty()).unwrap();

@@ -38,6 +38,7 @@ pub async fn provision(cluster: &Cluster, database: &str, secret: &str) -> Outco
         read_only: false,
         slot: Slot::A,
         verifier: credential.verifier.clone(),
+        kept: None,
     };
     let mut catalogue = Catalogue::default();
     catalogue.execute(&Statement::CreateDatabase { name: database.into(), template: String::new() });

@@ -23,7 +23,7 @@ use maintenance_os::api::plan::PlanLimits;
 use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, RoutingSlice, Subscription};
 use maintenance_os::api::slices::{SCHEMA, SLICE_COUNT, routing_slice, slice_of};
 use maintenance_os::api::tenant::TenantState;
-use maintenance_os::slices::{Acknowledgements, Change};
+use maintenance_os::slices::Change;
 use maintenance_os::tenancy::host::HostResolver;
 use maintenance_os::tenancy::pool::{PoolError, PoolSettings};
 use maintenance_os::tenancy::routing::RoutingTable;
@@ -88,6 +88,7 @@ fn entry(number: usize, access: &DatabaseAccess) -> RoutingEntry {
         database: DatabaseAccess { name: format!("tenant_{uuid}"), ..access.clone() },
         queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
         storage_prefix: format!("tenants/{uuid}/"),
+        sleeps: false,
     }
 }
 
@@ -99,7 +100,7 @@ fn nowhere() -> DatabaseAccess {
         username: "nobody".into(),
         password: "secret".into(),
         sslmode: "disable".into(),
-        ca: String::new(),
+        ..DatabaseAccess::default()
     }
 }
 
@@ -248,7 +249,7 @@ async fn endpoint() -> Outcome<()> {
         username: server.get_username().to_owned(),
         password: password.to_owned(),
         sslmode: "disable".into(),
-        ca: String::new(),
+        ..DatabaseAccess::default()
     };
     let entries: Vec<_> = (0..TENANTS).map(|number| entry(number, &access)).collect();
     let made = stream::iter(&entries).map(|entry| create(&server, &entry.database.name)).buffer_unordered(4);
@@ -285,7 +286,7 @@ async fn measure(server: &PgConnectOptions, entries: &[RoutingEntry]) -> Outcome
     let tenancy = Tenancy::new(&TenancySettings { pool, ..TenancySettings::new("maintenance-os.com") })?;
     let changes: Vec<_> =
         slices(entries, 1).into_iter().map(|(slice, content)| Change { slice, content: Some(content) }).collect();
-    tenancy.follow(stream::iter(changes), SLICE_COUNT as usize, Acknowledgements::new()).await;
+    tenancy.follow(stream::iter(changes), SLICE_COUNT as usize).await;
     let many = layers::tenant(Router::new().route("/", get(of_tenant)), &tenancy);
     let options = server.clone().database(&entries[0].database.name).ssl_mode(sqlx::postgres::PgSslMode::Disable);
     // As many as it can use; more would only be idle.

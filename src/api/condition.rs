@@ -86,7 +86,7 @@ reasons! {
     Active,
     /// In place; customers get a neutral page because `spec.state` says so.
     Suspended,
-    /// In place; the trial is over and customers reach sign-in and billing pages only.
+    /// In place; the trial or the subscription is over and customers reach sign-in and billing pages only.
     TrialExpired,
     /// In place and served; writes are refused because `spec.state` says so.
     ReadOnly,

@@ -1,6 +1,6 @@
 //! What users write and readers read: the CRD types, conditions and reasons, and the documents in the slices.
 //!
-//! Types and names only; nothing here decides or does anything. Doc comments on fields of the CRDs are what
+//! Types and names only, and what a document means where every reader has to agree; nothing here does anything. Doc comments on fields of the CRDs are what
 //! `kubectl explain` shows.
 
 pub mod condition;
@@ -9,6 +9,7 @@ pub mod pooler;
 pub mod routing;
 pub mod server;
 pub mod slices;
+pub mod subscription;
 pub mod tenant;
 pub mod welcome;
 
@@ -36,6 +37,8 @@ pub const LABEL_SERVER: &str = "tenancy.maintenance-os.com/server";
 pub const MANAGED_BY: &str = "maintenance-os";
 /// Releases one Tenant that the mass-deletion breaker holds; its value is the Tenant's name.
 pub const ANNOTATION_CONFIRM_DELETE: &str = "tenancy.maintenance-os.com/confirm-delete";
+/// Has a Tenant's password renewed now, or a DatabaseServer's passwords: whenever its value is another than at the last time.
+pub const ANNOTATION_ROTATE: &str = "tenancy.maintenance-os.com/rotate";
 /// Hash of the desired state, so that an unchanged object is not written again.
 pub const ANNOTATION_HASH: &str = "tenancy.maintenance-os.com/desired-hash";
 

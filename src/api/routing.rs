@@ -52,6 +52,10 @@ pub struct RoutingEntry {
     pub queue: Queue,
     /// `tenants/<uuid>/`.
     pub storage_prefix: String,
+    /// The tenant is asleep, or goes to sleep when nobody asks for it: readers say which of these are asked for, see
+    /// [`super::slices::Acknowledgement::wanted`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sleeps: bool,
 }
 
 /// The plan as the app sees it.
@@ -80,7 +84,8 @@ pub struct Subscription {
 }
 
 /// How to reach a tenant's database, through the pooler.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
 pub struct DatabaseAccess {
     /// Host of the pooler.
     pub host: String,
@@ -97,6 +102,13 @@ pub struct DatabaseAccess {
     /// PEM of the pooler's certificate authority; empty where `sslmode` needs none.
     #[serde(default)]
     pub ca: String,
+    /// When this password was first published (RFC 3339). Of no use to readers: it is here because it has to change in
+    /// the same write as the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<String>,
+    /// The request to rotate (value of an annotation) that this password has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<String>,
 }
 
 impl std::fmt::Debug for DatabaseAccess {
@@ -109,6 +121,7 @@ impl std::fmt::Debug for DatabaseAccess {
             .field("name", &self.name)
             .field("username", &self.username)
             .field("sslmode", &self.sslmode)
+            .field("issued_at", &self.issued_at)
             .finish_non_exhaustive()
     }
 }

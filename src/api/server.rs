@@ -24,6 +24,8 @@ use super::NameRef;
     printcolumn(name = "Tenants", type_ = "integer", json_path = ".status.tenants"),
     printcolumn(name = "Capacity", type_ = "integer", json_path = ".spec.capacity.maxTenants"),
     printcolumn(name = "Warm", type_ = "integer", json_path = ".status.warm"),
+    printcolumn(name = "Promised", type_ = "integer", json_path = ".status.connections.promised"),
+    printcolumn(name = "Budget", type_ = "integer", json_path = ".status.connections.budget"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = "1"),
@@ -57,15 +59,27 @@ pub struct Capacity {
     #[serde(default = "default_max_tenants")]
     #[schemars(range(min = 0, max = 5000))]
     pub max_tenants: i32,
-    /// Most connections that poolers may open to it, over all tenants.
+    /// Most connections that tenants may open to it. What the server itself has less those that are kept for the operator
+    /// counts where that is less.
     #[serde(default = "default_max_connections")]
     #[schemars(range(min = 10, max = 100_000))]
     pub max_connections: i32,
+    /// How many times over those connections may be promised: the sum of what the plans of its tenants say
+    /// (`database.maxConnections`) stays within maxConnections times this. With 1 every tenant can open all of its
+    /// connections at the same time; poolers open them only when they are used, so that fleets of small tenants do well with
+    /// 10 to 50.
+    #[serde(default = "default_overcommit")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub connection_overcommit: i32,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { max_tenants: default_max_tenants(), max_connections: default_max_connections() }
+        Self {
+            max_tenants: default_max_tenants(),
+            max_connections: default_max_connections(),
+            connection_overcommit: default_overcommit(),
+        }
     }
 }
 
@@ -169,6 +183,15 @@ impl SslMode {
     }
 }
 
+/// What a server's tenants may open.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct ConnectionsStatus {
+    /// What the plans of its tenants promise them in sum.
+    pub promised: i64,
+    /// How much may be promised: no tenant is placed beyond it.
+    pub budget: i64,
+}
+
 /// What is there.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -182,6 +205,9 @@ pub struct DatabaseServerStatus {
     /// Databases ready to be claimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<i32>,
+    /// Connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<ConnectionsStatus>,
     /// PostgreSQL's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -202,6 +228,9 @@ fn default_max_tenants() -> i32 {
 }
 fn default_max_connections() -> i32 {
     400
+}
+fn default_overcommit() -> i32 {
+    1
 }
 fn default_warm_pool() -> i32 {
     20

@@ -50,11 +50,15 @@ pub fn pooler_slices(server: &str) -> Vec<String> {
 /// What a reader answers to `GET /acks`: the generation of every slice that it serves right now.
 ///
 /// Long poll: `GET /acks?version=<version>` answers at once when `version` differs from the reader's and after at most
-/// 25 seconds otherwise. The version changes whenever a generation does; it means nothing over a restart of the reader.
+/// 25 seconds otherwise. The version changes whenever a generation does, and when a tenant is wanted that was not before; it
+/// means nothing over a restart of the reader.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acknowledgement {
     /// Changes with every change of `slices`.
     pub version: u64,
     /// Slice name to the generation that is served.
     pub slices: BTreeMap<String, u64>,
+    /// Tenants that sleep, or would, and that somebody asked for within the last minute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wanted: Vec<Uuid>,
 }

@@ -161,12 +161,14 @@ pub struct TenantDatabase {
 }
 
 /// How a tenant's logins are kept.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
-    /// Renew the password this often, as `720h`.
+    /// Renew the password this often, as `720h`; at least `1m`. Nobody notices: the new login is served before the old one
+    /// goes. At once: `kubectl annotate tenant <name> tenancy.maintenance-os.com/rotate="$(date +%s)" --overwrite`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 24), regex(pattern = crate::api::DURATION_PATTERN))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m')").message("spec.credentials.rotateEvery must be at least 1m: 720h is usual; to renew the password now, annotate the Tenant with tenancy.maintenance-os.com/rotate"))]
     pub rotate_every: Option<String>,
 }
 
@@ -226,6 +228,9 @@ pub struct TenantStatus {
     /// The database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseStatus>,
+    /// The login that is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsStatus>,
     /// The Secret with the connection, as servicebinding.io has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<NameRef>,
@@ -254,6 +259,17 @@ pub struct DatabaseStatus {
     /// The schema version of the app's migrations in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<String>,
+}
+
+/// A tenant's login as it is published.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsStatus {
+    /// The one of the two logins that is in use; the other one takes its place when the password is renewed.
+    pub username: String,
+    /// When its password was published (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<String>,
 }
 
 /// One of the customer's own hosts.

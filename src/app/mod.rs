@@ -43,7 +43,7 @@ use crate::api::slices::routing_slices;
 use crate::http;
 use crate::settings::{AppSettings, StorageArguments, StorageKind};
 use crate::signing::SigningKeys;
-use crate::slices::{Acknowledgements, Health, Source, changes};
+use crate::slices::{Health, Source, changes};
 use crate::tenancy::clock::Clock;
 use crate::tenancy::pool::PoolSettings;
 use crate::tenancy::session::SessionSettings;
@@ -65,10 +65,9 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
     let product = Product::new(&tenancy).with_mailer(mailer(&settings)?);
     let names = routing_slices();
     let health = Health::new(names.len());
-    let acknowledgements = Acknowledgements::new();
     let (source, linger) = source(&settings).await?;
     let total = names.len();
-    let follow = tenancy.follow(changes(source, names, health.clone()), total, acknowledgements.clone());
+    let follow = tenancy.follow(changes(source, names, health.clone()), total);
 
     let mut registry = Registry::default();
     tenancy.register_metrics(&mut registry);
@@ -88,7 +87,7 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
         tokio::try_join!(
             http::serve(settings.health_addr, http::health(ready), drained.clone()),
             http::serve(settings.metrics_addr, http::metrics(Arc::new(Mutex::new(registry))), drained.clone()),
-            http::serve(settings.ack_addr, acknowledgements.router(), drained.clone()),
+            http::serve(settings.ack_addr, tenancy.acknowledgements().router(), drained.clone()),
         )
     };
     let product = async {

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::api::routing::RoutingEntry;
     use crate::api::tenant::TenantState;
-    use crate::slices::{Acknowledgements, Change};
+    use crate::slices::Change;
     use crate::tenancy::pool::PoolSettings;
     use crate::tenancy::testing::{entry, slice};
     use crate::tenancy::{Tenancy, TenancySettings};
@@ -75,7 +75,7 @@ mod tests {
         })
         .unwrap();
         let change = Change { slice: "routing-00".into(), content: Some(slice(1, 1, tenants)) };
-        tenancy.follow(stream::iter([change]), 1, Acknowledgements::new()).await;
+        tenancy.follow(stream::iter([change]), 1).await;
         let router = router(&Product::new(&tenancy));
         (tenancy, router)
     }

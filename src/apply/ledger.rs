@@ -10,10 +10,11 @@ use crate::api::condition::Reason;
 use crate::api::plan::PlanSpec;
 use crate::central::{
     self, Central, CentralError, DatabaseFact, Holder, LedgerState, Placement, PlanRow, Quarantine, RegisterError,
-    Registration, TenantRow,
+    Registration, Room, TenantRow,
 };
 use crate::desired::effect::DatabaseSeen;
 use crate::desired::facts::{MarkedData, Refusal};
+use crate::desired::registration::no_connections;
 use crate::observe::ledger::{Ledger, uid};
 
 fn failed(doing: impl Into<String>) -> impl FnOnce(CentralError) -> ApplyError {
@@ -26,7 +27,7 @@ fn title(tenant: &Tenant) -> String {
 }
 
 /// Registers a Tenant, or brings its row up to date; Some: refused. `place`: where a tenant that is minted is to lie, and
-/// how many tenants may be there. `marked`: the database that is this object's although the ledger may not know it.
+/// how much that may hold. `marked`: the database that is this object's although the ledger may not know it.
 ///
 /// # Errors
 /// The central database refused it or did not answer.
@@ -35,7 +36,7 @@ pub async fn register(
     ledger: &Ledger,
     tenant: &Tenant,
     plan: Option<&PlanSpec>,
-    place: Option<(&str, i32)>,
+    place: Option<(&str, Room)>,
     marked: Option<&MarkedData>,
 ) -> Result<Option<Refusal>, ApplyError> {
     let doing = format!("register {}", title(tenant));
@@ -57,7 +58,7 @@ pub async fn register(
         adopt: spec.uuid.as_deref().and_then(|uuid| uuid.parse().ok()),
         known: tenant.status.as_ref().and_then(|status| status.uuid.as_deref()).and_then(|uuid| uuid.parse().ok()),
         hosts: spec.domains.iter().map(|domain| (domain.host.clone(), domain.primary)).collect(),
-        place: place.map(|(server, most)| (server, i64::from(most))),
+        place,
         marked: marked.map(|marked| central::Marked { server: &marked.server, schema: &marked.schema }),
     };
     match central.register(&request).await {
@@ -126,19 +127,14 @@ async fn amend(
 ///
 /// # Errors
 /// The server is full; the central database refused it or did not answer.
-pub async fn place(
-    central: &Central,
-    ledger: &Ledger,
-    uuid: Uuid,
-    server: &str,
-    max_tenants: i32,
-) -> Result<(), ApplyError> {
-    let placed = central
-        .place(uuid, server, i64::from(max_tenants))
-        .await
-        .map_err(failed(format!("place tenant {uuid} on {server}")))?;
+pub async fn place(central: &Central, ledger: &Ledger, uuid: Uuid, server: &str, room: Room) -> Result<(), ApplyError> {
+    let placed = central.place(uuid, server, room).await.map_err(failed(format!("place tenant {uuid} on {server}")))?;
     match placed {
         Placement::Placed { server } => amend(central, ledger, uuid, |row| row.server = Some(server)).await,
+        Placement::NoConnections { promised, asked } => Err(ApplyError::Held {
+            reason: Reason::CapacityExceeded,
+            message: no_connections(server, promised, asked, room.connections),
+        }),
         Placement::Full { tenants } => Err(ApplyError::Held {
             reason: Reason::CapacityExceeded,
             message: format!(

@@ -42,7 +42,7 @@ use sqlx::{ConnectOptions, Connection};
 pub use audit::AuditEntry;
 pub use error::{CentralError, Holder, RegisterError};
 pub use model::{HostRow, LedgerState, SubscriptionRow, TenantRow};
-pub use place::Placement;
+pub use place::{Placement, Room};
 pub use plans::PlanRow;
 pub use quarantine::Quarantine;
 pub use register::{Marked, Outcome, Registered, Registration};

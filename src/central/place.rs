@@ -1,6 +1,6 @@
 //! Tenant → server, and what was then made there.
 
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use super::model::LedgerState;
@@ -25,7 +25,37 @@ pub enum Placement {
         /// then must fit.
         tenants: i64,
     },
+    /// The tenant's plan asks for more connections than the server has left, and the tenant is nowhere yet.
+    NoConnections {
+        /// What the tenants there may open already.
+        promised: i64,
+        /// What this one asks for.
+        asked: i64,
+    },
 }
+
+/// How much a server may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Tenants.
+    pub tenants: i64,
+    /// Connections that their plans promise them in sum.
+    pub connections: i64,
+}
+
+impl From<i64> for Room {
+    /// So many tenants, whatever their plans promise.
+    fn from(tenants: i64) -> Self {
+        Self { tenants, connections: i64::MAX }
+    }
+}
+
+/// What the plans of the tenants on server $2 promise them: kept data has nobody who connects.
+const PROMISED: &str = "SELECT coalesce(sum((p.limits->>'maxConnections')::bigint), 0)::bigint FROM tenants o
+    JOIN plans p ON p.id = o.plan_id WHERE o.server = $2 AND o.object_uid IS NOT NULL AND o.dropped_at IS NULL";
+
+/// What the plan of tenant $1 promises.
+const ASKED: &str = "SELECT coalesce(max((p.limits->>'maxConnections')::bigint), 0) FROM tenants t JOIN plans p ON p.id = t.plan_id WHERE t.id = $1";
 
 /// More placements than can ever be on their way at once: each holds a connection, and an operator has few.
 const MARGIN: i64 = 64;
@@ -40,57 +70,65 @@ pub(super) async fn put_where_roomy(
     connection: &mut PgConnection,
     uuid: Uuid,
     server: &str,
-    max_tenants: i64,
+    room: Room,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock_shared($1, hashtext($2))")
         .bind(PLACEMENT_LOCK)
         .bind(server)
         .execute(&mut *connection)
         .await?;
-    fill(connection, uuid, server, max_tenants - MARGIN).await.map(drop)
+    let largest: i64 = sqlx::query_scalar("SELECT coalesce(max((limits->>'maxConnections')::bigint), 0) FROM plans")
+        .fetch_one(&mut *connection)
+        .await?;
+    let room = Room {
+        tenants: room.tenants - MARGIN,
+        connections: room.connections.saturating_sub(largest.saturating_mul(MARGIN)),
+    };
+    fill(connection, uuid, server, room).await.map(drop)
 }
 
-/// Puts the tenant there while fewer than `most` are counted; says whether it did. A statement of its own after the lock,
-/// so that it counts what was committed while we waited.
-async fn fill(connection: &mut PgConnection, uuid: Uuid, server: &str, most: i64) -> Result<bool, sqlx::Error> {
-    let placed = sqlx::query(
+/// Puts the tenant there while there is room; says whether it did. A statement of its own after the lock, so that it counts
+/// what was committed while we waited.
+async fn fill(connection: &mut PgConnection, uuid: Uuid, server: &str, room: Room) -> Result<bool, sqlx::Error> {
+    let placed = sqlx::query(AssertSqlSafe(format!(
         "UPDATE tenants SET server = $2
-         WHERE id = $1 AND (SELECT count(*) FROM tenants WHERE server = $2 AND dropped_at IS NULL) < $3",
-    )
+         WHERE id = $1 AND (SELECT count(*) FROM tenants WHERE server = $2 AND dropped_at IS NULL) < $3
+           AND ({PROMISED}) + ({ASKED}) <= $4"
+    )))
     .bind(uuid)
     .bind(server)
-    .bind(most)
+    .bind(room.tenants)
+    .bind(room.connections)
     .execute(connection)
     .await?;
     Ok(placed.rows_affected() == 1)
 }
 
 /// Places a tenant whose row this transaction has locked, if the server has room.
-async fn put(
-    connection: &mut PgConnection,
-    uuid: Uuid,
-    server: &str,
-    max_tenants: i64,
-) -> Result<Placement, sqlx::Error> {
+async fn put(connection: &mut PgConnection, uuid: Uuid, server: &str, room: Room) -> Result<Placement, sqlx::Error> {
     // After the row's lock, always: who holds this one waits for no row, so nobody waits in a circle.
     sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))")
         .bind(PLACEMENT_LOCK)
         .bind(server)
         .execute(&mut *connection)
         .await?;
-    if fill(&mut *connection, uuid, server, max_tenants).await? {
+    if fill(&mut *connection, uuid, server, room).await? {
         return Ok(Placement::Placed { server: server.to_owned() });
     }
-    let tenants = sqlx::query_scalar("SELECT count(*) FROM tenants WHERE server = $1 AND dropped_at IS NULL")
-        .bind(server)
-        .fetch_one(connection)
-        .await?;
-    Ok(Placement::Full { tenants })
+    let (tenants, promised, asked): (i64, i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT (SELECT count(*) FROM tenants WHERE server = $2 AND dropped_at IS NULL), ({PROMISED}), ({ASKED})"
+    )))
+    .bind(uuid)
+    .bind(server)
+    .fetch_one(connection)
+    .await?;
+    Ok(if tenants >= room.tenants { Placement::Full { tenants } } else { Placement::NoConnections { promised, asked } })
 }
 
 impl Central {
     /// Places a tenant that has no server yet, if the server has room.
-    pub async fn place(&self, uuid: Uuid, server: &str, max_tenants: i64) -> Result<Placement, CentralError> {
+    pub async fn place(&self, uuid: Uuid, server: &str, room: impl Into<Room>) -> Result<Placement, CentralError> {
+        let room = room.into();
         let doing = format!("place tenant {uuid} on {server}");
         let work = async {
             let mut transaction = self.pool.begin().await?;
@@ -100,7 +138,7 @@ impl Central {
             if let Some(server) = held.server {
                 return Ok(Some(Placement::Placed { server }));
             }
-            let placement = put(&mut transaction, uuid, server, max_tenants).await?;
+            let placement = put(&mut transaction, uuid, server, room).await?;
             transaction.commit().await?;
             Ok(Some(placement))
         };

@@ -34,6 +34,7 @@ impl PlanRow {
             "storageGiB": spec.limits.storage_gib,
             "requestsPerMinute": spec.limits.requests_per_minute,
             "poolSize": spec.database.pool_size,
+            "maxConnections": spec.database.max_connections,
             "minWorkers": spec.workers.min_processes,
             "maxWorkers": spec.workers.max_processes,
             "backupRetentionDays": spec.backup.as_ref().and_then(|backup| backup.retention.as_ref()?.daily),

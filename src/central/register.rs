@@ -14,6 +14,7 @@ use super::error::lost_a_race;
 use super::holder::refuse_slug;
 use super::hosts::{self, Hosts};
 use super::model::{TenantRow, status_of};
+use super::place::Room;
 use super::rebuild::rebuild;
 use super::rows::row_of_object;
 use super::{CALL_TIMEOUT, Central, CentralError, RegisterError, audit, place};
@@ -49,9 +50,9 @@ pub struct Registration<'a> {
     pub known: Option<Uuid>,
     /// The customer's hosts in lower case, and whether each is the primary one.
     pub hosts: Vec<(String, bool)>,
-    /// Where a tenant that is minted is to lie, and how many tenants may be there. A server with little room is no failure:
+    /// Where a tenant that is minted is to lie, and how much that may hold. A server with little room is no failure:
     /// the row then stands without one, as it does where none is named, and [`Central::place`] counts exactly.
-    pub place: Option<(&'a str, i64)>,
+    pub place: Option<(&'a str, Room)>,
     /// The database that the object's uuid has on a server, should the ledger have lost its row.
     pub marked: Option<Marked<'a>>,
 }
@@ -163,8 +164,8 @@ impl Central {
         };
         hosts::write(&mut transaction, uuid, false, &hosts).await?;
         // Last of what may wait for others, since others wait for it.
-        if let Some((server, most)) = request.place.filter(|_| outcome == Outcome::Created) {
-            place::put_where_roomy(&mut transaction, uuid, server, most).await?;
+        if let Some((server, room)) = request.place.filter(|_| outcome == Outcome::Created) {
+            place::put_where_roomy(&mut transaction, uuid, server, room).await?;
         }
         let row = row_of_object(&mut *transaction, request.object_uid).await?.ok_or(Failure::Race)?;
         let action = match outcome {

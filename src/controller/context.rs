@@ -95,6 +95,8 @@ pub struct Written {
 #[derive(Default)]
 pub struct Memory {
     minted: Mutex<HashMap<Uuid, Credential>>,
+    /// Those that take the place of the ones in use, until they are published.
+    next: Mutex<HashMap<Uuid, Credential>>,
     statuses: Mutex<HashMap<Uuid, (TenantStatus, Instant)>>,
     /// By object, then by the Secret's name.
     secrets: Mutex<HashMap<Uuid, HashMap<String, Written>>>,
@@ -110,22 +112,25 @@ impl Memory {
         {
             return known.clone();
         }
-        let password = published.map_or_else(
-            || {
-                let mut random = [0; 32];
-                rand::rng().fill_bytes(&mut random);
-                scram::password(random)
-            },
-            str::to_owned,
-        );
-        let credential = Credential::new(password);
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let credential = match next.remove(&uuid).filter(|next| Some(next.password.as_str()) == published) {
+            Some(next) => next,
+            None => Credential::new(published.map_or_else(new_password, str::to_owned)),
+        };
         minted.insert(uuid, credential.clone());
         credential
+    }
+
+    /// The credential that takes the place of the one in use: minted once, and kept until it is published.
+    pub fn next_credential(&self, uuid: Uuid) -> Credential {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        next.entry(uuid).or_insert_with(|| Credential::new(new_password())).clone()
     }
 
     /// Forgets a tenant's credential, so that the next one has another.
     pub fn forget_credential(&self, uuid: Uuid) {
         self.minted.lock().unwrap_or_else(PoisonError::into_inner).remove(&uuid);
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).remove(&uuid);
     }
 
     /// The status that was written last for an object, as long as it is newer than `seen`, what the watch shows.
@@ -152,6 +157,18 @@ impl Memory {
         time.checked_sub(written.unwrap_or_else(begun).elapsed()).filter(|left| !left.is_zero())
     }
 
+    /// How much of `time` is left since work on an object began that was ready; None: it has passed.
+    pub fn work_rests(&self, object: Uuid, time: Duration) -> Option<Duration> {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = *begun.entry(object).or_insert_with(Instant::now);
+        time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    /// Nothing is left to do for an object.
+    pub fn settled(&self, object: Uuid) {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
+    }
+
     /// Notes the status that was written.
     pub fn set_status(&self, object: Uuid, status: TenantStatus) {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
@@ -176,4 +193,10 @@ impl Memory {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
     }
+}
+
+fn new_password() -> String {
+    let mut random = [0; 32];
+    rand::rng().fill_bytes(&mut random);
+    scram::password(random)
 }

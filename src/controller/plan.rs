@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::server::status;
+use super::servers;
 use crate::api::plan::PlanStatus;
 use crate::api::{DatabaseServer, GROUP, Plan, VERSION};
 use crate::central::PlanRow;
@@ -24,7 +25,7 @@ const MANAGER: &str = "maintenance-os-plan";
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Counts until `stop`.
-pub async fn count(context: Arc<Context>, servers: Store<DatabaseServer>, stop: CancellationToken) {
+pub async fn count(context: Arc<Context>, objects: Store<DatabaseServer>, stop: CancellationToken) {
     let mut written: HashMap<String, PlanStatus> = HashMap::new();
     loop {
         tokio::select! {
@@ -32,7 +33,7 @@ pub async fn count(context: Arc<Context>, servers: Store<DatabaseServer>, stop: 
             () = stop.cancelled() => return,
         }
         show(&context);
-        if let Err(error) = status::count(&context, &servers).await {
+        if let Err(error) = status::count(&context, &objects).await {
             tracing::warn!(error = chain(&error), "could not write how full a DatabaseServer is");
         }
         let mut counts: HashMap<String, i32> = HashMap::new();
@@ -78,7 +79,11 @@ fn show(context: &Context) {
     }
     context.metrics.show_tenants(reasons);
     for server in context.servers.all() {
-        context.metrics.show_server(&server.name, context.ledger.tenants_on(&server.name), server.warm());
+        let facts = server.facts(
+            context.ledger.tenants_on(&server.name),
+            servers::promised(&server.name, &context.ledger, &context.plans),
+        );
+        context.metrics.show_server(&facts, server.warm());
     }
 }
 

@@ -1,6 +1,8 @@
 //! Watches, and what their events wake.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
@@ -11,9 +13,11 @@ use kube::runtime::watcher::Event;
 use kube::runtime::{Predicate, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::context::Context;
 use super::fleet::Wake;
+use crate::api::plan::PlanSpec;
 use crate::api::{DatabaseServer, LABEL_TENANT, Plan, Tenant};
 use crate::error::chain;
 
@@ -158,8 +162,17 @@ pub fn share<K: Send + 'static>(
     )
 }
 
-/// Wakes the Tenants of a Plan that changed.
+/// Between two Tenants that are woken because of their Plan: ten thousand of them are spread over a minute, and few are
+/// not kept waiting.
+const PACE: Duration = Duration::from_millis(5);
+/// Longest that the last one waits.
+const SPREAD: Duration = Duration::from_secs(60);
+
+/// Wakes the Tenants of a Plan whose spec changed, one after the other.
 pub async fn follow_plans(context: Arc<Context>, mut events: Events<Plan>) {
+    let mut known: HashMap<String, Option<PlanSpec>> = HashMap::new();
+    let mut waking: HashMap<String, AbortHandle> = HashMap::new();
+    let mut tasks = JoinSet::new();
     while let Some(event) = events.next().await {
         let plan = match event {
             Ok(plan) => plan.name_any(),
@@ -168,9 +181,28 @@ pub async fn follow_plans(context: Arc<Context>, mut events: Events<Plan>) {
                 continue;
             }
         };
-        for tenant in context.tenants.state().iter().filter(|tenant| tenant.spec.plan_ref.name == plan) {
-            let _ = context.wake.send(Wake::One(ObjectRef::from_obj(tenant.as_ref())));
+        // Not what the event says: of an object that is gone it says what was.
+        let spec = context.plans.get(&ObjectRef::new(&plan)).map(|plan| plan.spec.clone());
+        if known.insert(plan.clone(), spec.clone()) == Some(spec) {
+            continue;
         }
+        while tasks.try_join_next().is_some() {}
+        // Whoever still waits for the change before this one is woken for this one.
+        let task = tasks.spawn(wake_tenants_of(Arc::clone(&context), plan.clone()));
+        if let Some(before) = waking.insert(plan, task) {
+            before.abort();
+        }
+    }
+}
+
+async fn wake_tenants_of(context: Arc<Context>, plan: String) {
+    let tenants = context.tenants.state();
+    let tenants: Vec<_> = tenants.iter().filter(|tenant| tenant.spec.plan_ref.name == plan).collect();
+    let pace = PACE.min(SPREAD / u32::try_from(tenants.len().max(1)).unwrap_or(u32::MAX));
+    let mut ticks = tokio::time::interval(pace.max(Duration::from_micros(1)));
+    for tenant in tenants {
+        ticks.tick().await;
+        let _ = context.wake.send(Wake::One(ObjectRef::from_obj(tenant.as_ref())));
     }
 }
 

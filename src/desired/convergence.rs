@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use uuid::Uuid;
 
 use crate::api::condition::Reason;
 use crate::api::plan::PlanSpec;
-use crate::api::pooler::PoolerEntry;
+use crate::api::pooler::{PoolerEntry, PoolerUser};
 use crate::api::routing::RoutingEntry;
 use crate::api::server::DatabaseServerSpec;
-use crate::api::tenant::{DeletionPolicy, Tenant, TenantSpec, TenantState, TenantStatus};
-use crate::api::{FINALIZER, NameRef};
+use crate::api::tenant::{Credentials, DeletionPolicy, Tenant, TenantSpec, TenantState, TenantStatus};
+use crate::api::{ANNOTATION_ROTATE, FINALIZER, NameRef};
 
 use super::catalogue::Catalogue;
 use super::effect::{DatabaseSeen, Effect, Health};
@@ -25,9 +25,10 @@ use super::facts::{
 use super::scram::Credential;
 use super::sql::Statement;
 use super::tenant::{self, Outlook};
-use super::{database, names, status};
+use super::{database, names, rotation, status};
 
 const UUID: Uuid = Uuid::from_u128(0x1234);
+const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 const SCHEMA: &str = "0001_aaaaaaaa";
 
 /// Verifiers take milliseconds to make and the tests plan thousands of times.
@@ -52,6 +53,14 @@ struct World {
     reach: Reach,
     /// Lost when the operator restarts, unless the routing entry has it.
     minted: u8,
+    /// Seconds.
+    clock: i64,
+    /// Somebody asks for it.
+    wanted: bool,
+    plan: PlanSpec,
+    sessions: i64,
+    /// What the server has promised to this tenant and others, and may promise.
+    promised: (i64, i64),
 }
 
 impl World {
@@ -74,6 +83,11 @@ impl World {
             reachable: true,
             reach: Reach::All,
             minted: 1,
+            clock: 0,
+            wanted: false,
+            plan: PlanSpec { active: true, ..PlanSpec::default() },
+            sessions: 0,
+            promised: (25, 100),
         };
         world.apply_object(Uuid::from_u128(77), None);
         world
@@ -107,6 +121,37 @@ impl World {
         self.minted += 1;
     }
 
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.clock).expect("a small number")
+    }
+
+    fn spec(&mut self) -> &mut TenantSpec {
+        &mut self.object.as_mut().expect("there").spec
+    }
+
+    fn ask_to_rotate(&mut self, value: &str) {
+        let metadata = &mut self.object.as_mut().expect("there").metadata;
+        metadata.annotations.get_or_insert_default().insert(ANNOTATION_ROTATE.into(), value.into());
+    }
+
+    /// What the app is told works at the pooler and on the server.
+    fn assert_served(&self, when: &str) {
+        let access = &self.routing.as_ref().expect("routed").database;
+        let verifier = credential(&access.password).verifier;
+        let user = PoolerUser { name: access.username.clone(), verifier: verifier.clone() };
+        assert!(self.pooler.as_ref().expect("pooled").users.contains(&user), "{when}: the pooler does not know it");
+        for user in &self.pooler.as_ref().expect("pooled").users {
+            let login =
+                self.catalogue.roles.get(&user.name).unwrap_or_else(|| panic!("{when}: no login {}", user.name));
+            assert_eq!(login.comment, Some(super::scram::fingerprint(&user.verifier)), "{when}: {}", user.name);
+            assert!(login.login, "{when}: {} may not log in", user.name);
+        }
+    }
+
+    fn slot(&self) -> names::Slot {
+        names::slot_of(&self.routing.as_ref().expect("routed").database.username).expect("a login of ours")
+    }
+
     fn password(&self) -> String {
         self.routing
             .as_ref()
@@ -128,24 +173,34 @@ impl World {
             name: "pg-1".into(),
             spec: DatabaseServerSpec::default(),
             tenants: 0,
+            promised: self.promised.0,
+            budget: Some(self.promised.1),
             open: Ok(()),
             schema: Some(SCHEMA.into()),
             // An operator that began while the server was down has not put its pooler up.
             pooler: if self.reachable { pooler } else { PoolerAddress::default() },
         };
         Facts {
-            tenant: object,
-            now: Timestamp::UNIX_EPOCH,
+            now: self.now(),
+            next: self
+                .routing
+                .as_ref()
+                .filter(|entry| rotation::is_due(&object, entry, self.now()))
+                .map(|_| credential(&format!("next-{}", self.minted))),
+            overlap: OVERLAP,
+            awake_until: self.wanted.then(|| self.now() + SignedDuration::from_mins(30)),
+            sessions: Some(self.sessions),
             epoch: 1,
             base_domain: "example.com".into(),
             namespace_served: true,
-            plan: Some(PlanSpec { active: true, ..PlanSpec::default() }),
+            plan: Some(self.plan.clone()),
             ledger: Seen::Known(self.ledger(row)),
             marked: self.marked(uid),
             servers: vec![server],
             catalogue: if self.reachable { Seen::Known(catalogue) } else { Seen::Unreachable("no route".into()) },
             warm,
             credential: credential(&self.password()),
+            tenant: object,
             pooler: Published { entry: self.pooler.clone(), reach: self.reach.clone() },
             routing: Published { entry: self.routing.clone(), reach: self.reach.clone() },
             binding: Seen::Known(self.binding.clone().map(|hash| SecretFact { ours: true, hash: Some(hash) })),
@@ -313,7 +368,7 @@ impl World {
             verifier,
             "the pooler has another password than the app"
         );
-        let login = &self.catalogue.roles[&names::login(UUID, names::Slot::A)];
+        let login = &self.catalogue.roles[&names::login(UUID, self.slot())];
         assert_eq!(
             login.comment,
             Some(super::scram::fingerprint(&verifier)),
@@ -542,4 +597,213 @@ fn readers_that_are_scaled_away_change_serving_and_not_ready() {
     new.run(usize::MAX);
     let never = status::status(&new.facts(), &tenant::plan(&new.facts()), None);
     assert_eq!(condition(&never, "Ready"), ("False".to_owned(), "NoReaders".to_owned()));
+}
+
+#[test]
+fn a_rotation_that_stops_anywhere_never_leaves_a_published_password_that_does_not_work() {
+    let mut start = created(1);
+    start.clock = 3600;
+    start.ask_to_rotate("now");
+    let before = start.routing.clone().expect("routed").database;
+    let steps = start.clone().run(usize::MAX);
+    assert!(steps >= 4, "login, pooler, binding, routing; planned {steps}");
+    for stop in 0..=steps {
+        let mut world = start.clone();
+        for step in 0..stop {
+            world.run(1);
+            world.assert_served(&format!("after effect {step} of {stop}"));
+        }
+        world.restart();
+        while world.run(1) == 1 {
+            world.assert_served(&format!("stopped after {stop}"));
+        }
+        world.assert_consistent();
+        let after = world.routing.clone().expect("routed").database;
+        assert_eq!(world.slot(), names::Slot::B);
+        assert_ne!(before.password, after.password);
+        assert_eq!(after.rotation.as_deref(), Some("now"));
+        // Whoever has read the old one from the binding may use it for a while.
+        assert_eq!(world.pooler.as_ref().expect("pooled").users.len(), 2);
+        world.clock += OVERLAP.as_secs();
+        while world.run(1) == 1 {
+            world.assert_served("while the old login goes");
+        }
+        assert!(!world.catalogue.roles.contains_key(&before.username), "the old login is still there");
+        assert_eq!(world.pooler.as_ref().expect("pooled").users.len(), 1);
+        world.assert_consistent();
+    }
+}
+
+#[test]
+fn a_second_rotation_waits_until_the_login_that_it_needs_has_gone() {
+    let mut world = created(1);
+    world.ask_to_rotate("first");
+    world.run(usize::MAX);
+    world.ask_to_rotate("second");
+    assert_eq!(world.run(usize::MAX), 0, "the first one's old login is still in use");
+    world.clock += OVERLAP.as_secs();
+    world.run(usize::MAX);
+    world.assert_served("after the second");
+    let access = &world.routing.as_ref().expect("routed").database;
+    assert_eq!((world.slot(), access.rotation.as_deref()), (names::Slot::A, Some("second")));
+}
+
+#[test]
+fn a_password_is_renewed_by_its_age_and_the_time_is_known_before() {
+    let mut world = created(1);
+    world.spec().credentials = Some(Credentials { rotate_every: Some("1h".into()) });
+    assert_eq!(world.run(usize::MAX), 0);
+    assert_eq!(status::next_change(&world.facts()), Timestamp::from_second(3600).ok());
+    world.clock = 3599;
+    assert_eq!(world.run(usize::MAX), 0);
+    world.clock = 3600;
+    world.run(usize::MAX);
+    assert_eq!(world.slot(), names::Slot::B);
+    assert_eq!(status::next_change(&world.facts()), Timestamp::from_second(3600 + 60).ok());
+}
+
+#[test]
+fn no_rotation_begins_while_the_server_does_not_answer_and_other_changes_go_on() {
+    let mut world = created(1);
+    let before = world.routing.clone().expect("routed").database;
+    world.ask_to_rotate("now");
+    world.reachable = false;
+    world.spec().display_name = "Acme Pumps".into();
+    world.run(usize::MAX);
+    let entry = world.routing.clone().expect("routed");
+    assert_eq!((entry.display_name.as_str(), &entry.database), ("Acme Pumps", &before));
+    world.reachable = true;
+    world.run(usize::MAX);
+    world.assert_served("after the server came back");
+    assert_eq!(world.slot(), names::Slot::B);
+}
+
+#[test]
+fn a_suspension_in_the_middle_of_a_rotation_takes_both_logins_away() {
+    let mut start = created(1);
+    start.ask_to_rotate("now");
+    for stop in 0..=start.clone().run(usize::MAX) {
+        let mut world = start.clone();
+        world.run(stop);
+        world.spec().state = TenantState::Suspended;
+        world.run(usize::MAX);
+        assert_eq!(world.pooler, None);
+        assert!(!world.catalogue.roles.values().any(|role| role.login), "after {stop}: a login is left");
+        world.spec().state = TenantState::Active;
+        world.clock += OVERLAP.as_secs();
+        world.run(usize::MAX);
+        world.assert_served(&format!("resumed, suspended after {stop}"));
+    }
+}
+
+#[test]
+fn a_hibernated_tenant_has_no_pooler_entry_and_wakes_at_the_pooler_before_it_is_routed() {
+    let mut world = created(1);
+    let before = world.digest();
+    world.spec().state = TenantState::Hibernated;
+    world.run(1);
+    assert!(world.pooler.is_some(), "requests on their way keep their connections until the waiting page is served");
+    world.run(usize::MAX);
+    let entry = world.routing.clone().expect("the waiting page is routed");
+    assert_eq!((&world.pooler, entry.state, entry.sleeps), (&None, TenantState::Hibernated, true));
+    assert!(world.catalogue.roles[&names::login(UUID, names::Slot::A)].login, "its logins stay");
+    let condition = |world: &World, kind: &str| {
+        let status = status::status(&world.facts(), &tenant::plan(&world.facts()), None);
+        let found = status.conditions.iter().find(|condition| condition.type_ == kind).expect("written");
+        (found.status.clone(), found.reason.clone())
+    };
+    assert_eq!(condition(&world, "Ready"), ("True".to_owned(), "Hibernated".to_owned()));
+    assert_eq!(condition(&world, "Serving").0, "False");
+
+    world.wanted = true;
+    while world.run(1) == 1 {
+        let awake = world.routing.as_ref().expect("routed").state == TenantState::Active;
+        assert!(!awake || world.pooler.is_some(), "routed before the pooler serves it");
+    }
+    world.assert_served("awake");
+    assert_eq!(world.routing.as_ref().expect("routed").state, TenantState::Active);
+    assert_eq!(condition(&world, "Serving").0, "True");
+
+    world.wanted = false;
+    world.run(usize::MAX);
+    assert_eq!(world.pooler, None);
+    world.spec().state = TenantState::Active;
+    world.run(usize::MAX);
+    world.assert_consistent();
+    assert_eq!(world.digest(), before);
+}
+
+#[test]
+fn a_trial_ends_at_its_instant_and_the_tenant_stays_ready() {
+    let mut world = created(1);
+    world.clock = 1000;
+    world.spec().trial_ends_at = Some(Time(Timestamp::from_second(2000).expect("a small number")));
+    world.run(usize::MAX);
+    let condition = |world: &World, kind: &str| {
+        let status = status::status(&world.facts(), &tenant::plan(&world.facts()), None);
+        let found = status.conditions.iter().find(|condition| condition.type_ == kind).expect("written");
+        (found.status.clone(), found.reason.clone())
+    };
+    assert_eq!(status::next_change(&world.facts()), Timestamp::from_second(2000).ok());
+    assert_eq!(condition(&world, "SubscriptionActive").0, "True");
+    world.clock = 2000;
+    assert_eq!(world.run(usize::MAX), 0, "nothing has to be written for it");
+    let expired = |status: &str| (status.to_owned(), "TrialExpired".to_owned());
+    assert_eq!(condition(&world, "Ready"), expired("True"));
+    assert_eq!(condition(&world, "Serving"), expired("False"));
+    assert_eq!(condition(&world, "SubscriptionActive"), expired("False"));
+}
+
+#[test]
+fn a_smaller_plan_shrinks_the_pooler_first_and_the_database_once_its_sessions_fit() {
+    let limit = |world: &World| world.catalogue.databases[&names::database(UUID)].connection_limit;
+    let mut world = created(1);
+    world.plan.database.max_connections = 12;
+    world.plan.database.pool_size = 4;
+    world.sessions = 20;
+    world.run(1);
+    assert_eq!((world.pooler.as_ref().expect("pooled").max_db_connections, limit(&world)), (4, 25));
+    world.run(usize::MAX);
+    assert_eq!(limit(&world), 25, "sessions are open that would not be let in again");
+    world.assert_consistent();
+    world.sessions = 9;
+    world.run(usize::MAX);
+    assert_eq!(limit(&world), 12);
+    world.plan.database.max_connections = 40;
+    world.run(1);
+    assert_eq!(
+        (world.pooler.as_ref().expect("pooled").max_db_connections, limit(&world)),
+        (4, 40),
+        "a larger one the other way round"
+    );
+    world.run(usize::MAX);
+    world.assert_consistent();
+}
+
+#[test]
+fn a_larger_plan_gets_its_connections_only_where_the_server_has_them_left() {
+    let limit = |world: &World| world.catalogue.databases[&names::database(UUID)].connection_limit;
+    let mut world = created(1);
+    world.plan.database.max_connections = 40;
+    world.plan.features = vec!["api".into()];
+    world.promised = (115, 100);
+    world.run(usize::MAX);
+    assert_eq!((limit(&world), world.pooler.as_ref().expect("pooled").max_db_connections), (25, 11));
+    assert_eq!(world.routing.as_ref().expect("routed").plan.features, ["api"], "the rest of the plan is in force");
+    let outlook = tenant::plan(&world.facts());
+    let Some(Health::Blocked(Reason::CapacityExceeded, why)) = outlook.trouble() else { panic!("{outlook:?}") };
+    assert!(why.contains("promised 75 of the 100") && why.contains("asks for 40 more"), "{why}");
+    world.ask_to_rotate("now");
+    world.run(usize::MAX);
+    world.assert_served("rotated although its plan is held");
+    assert_eq!(world.slot(), names::Slot::B);
+    world.catalogue.databases.get_mut(&names::database(UUID)).expect("there").connection_limit = -1;
+    world.promised = (100, 100);
+    world.run(usize::MAX);
+    assert_eq!(limit(&world), 40);
+    // Over the budget, but nothing is asked for that was not granted: what somebody lowered on the server is put right.
+    world.promised = (115, 100);
+    world.catalogue.databases.get_mut(&names::database(UUID)).expect("there").connection_limit = 5;
+    world.run(usize::MAX);
+    assert_eq!(limit(&world), 40);
 }

@@ -44,7 +44,7 @@ pub fn plan(facts: &Facts, access: &DatabaseAccess) -> PartPlan {
 
 /// The Secret's keys.
 pub fn data(access: &DatabaseAccess) -> BTreeMap<String, String> {
-    let DatabaseAccess { host, port, name, username, password, sslmode, ca } = access;
+    let DatabaseAccess { host, port, name, username, password, sslmode, ca, issued_at: _, rotation: _ } = access;
     let mut data: BTreeMap<String, String> = [
         ("type", "postgresql".to_owned()),
         ("provider", "maintenance-os".to_owned()),

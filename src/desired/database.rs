@@ -39,6 +39,8 @@ pub struct Wanted {
     pub slot: Slot,
     /// Its SCRAM verifier.
     pub verifier: String,
+    /// The other login stays as it is, because somebody may still use it.
+    pub kept: Option<Slot>,
 }
 
 impl Wanted {
@@ -270,7 +272,8 @@ fn repair_logins(wanted: &Wanted, catalogue: &Catalogue, statements: &mut Vec<St
             statements.push(Statement::EndSessionsOf { name: active.clone() });
         }
     }
-    let unused = logins_of(wanted.uuid, catalogue).filter(|name| *name != active);
+    let kept = wanted.kept.map(|slot| names::login(wanted.uuid, slot));
+    let unused = logins_of(wanted.uuid, catalogue).filter(|name| *name != active && Some(name) != kept.as_ref());
     statements.extend(unused.flat_map(|name| retire::retire(wanted.uuid, &name, catalogue)));
 }
 
@@ -379,6 +382,7 @@ mod tests {
             read_only: false,
             slot: Slot::A,
             verifier: scram::verifier(&format!("password-{number}")),
+            kept: None,
         }
     }
 

@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::api::plan::PlanSpec;
 use crate::api::pooler::PoolerEntry;
 use crate::api::routing::{RoutingEntry, Subscription};
 use crate::api::server::DatabaseServerSpec;
-use crate::api::tenant::{Tenant, TenantStatus};
+use crate::api::tenant::{Tenant, TenantState, TenantStatus};
 
 use super::catalogue::Catalogue;
 use super::scram::Credential;
@@ -118,6 +118,10 @@ pub struct ServerFacts {
     pub spec: DatabaseServerSpec,
     /// Tenants that the ledger places on it.
     pub tenants: usize,
+    /// Connections that the plans of its tenants promise them in sum.
+    pub promised: i64,
+    /// How many may be promised; None: it was not seen yet.
+    pub budget: Option<i64>,
     /// Whether new tenants may be placed: reachable, isolated, template there; Err says why not.
     pub open: Result<(), String>,
     /// Schema of the template that is there.
@@ -168,6 +172,11 @@ pub enum Reach {
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Reach {
+    /// Somebody has to be waited for: whoever is behind serves what was there before.
+    pub fn is_behind(&self) -> bool {
+        matches!(self, Self::Behind { .. }) && !self.is_settled()
+    }
+
     /// Nobody has to be waited for any more.
     pub fn is_settled(&self) -> bool {
         match self {
@@ -223,6 +232,14 @@ pub struct Facts {
     pub warm: Option<String>,
     /// The password in use, or the one to be used.
     pub credential: Credential,
+    /// The one after it, where a rotation is due.
+    pub next: Option<Credential>,
+    /// How long a login is kept after the other has taken its place.
+    pub overlap: SignedDuration,
+    /// Of a tenant that hibernates: until when it is awake because somebody asked for it.
+    pub awake_until: Option<Timestamp>,
+    /// Sessions in the tenant's database, asked when its limit is to shrink.
+    pub sessions: Option<i64>,
     /// The pooler entry.
     pub pooler: Published<PoolerEntry>,
     /// The routing entry.
@@ -234,6 +251,19 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What customers get now: what is asked for, but that a hibernated tenant is served while it is awake.
+    pub fn state(&self) -> TenantState {
+        match self.tenant.spec.state {
+            TenantState::Hibernated if self.awake_until.is_some_and(|until| self.now < until) => TenantState::Active,
+            state => state,
+        }
+    }
+
+    /// The host under the base domain.
+    pub fn host(&self, slug: &str) -> String {
+        format!("{slug}.{}", self.base_domain)
+    }
+
     /// The status as it is stored.
     pub fn status(&self) -> TenantStatus {
         self.tenant.status.clone().unwrap_or_default()

@@ -2,6 +2,7 @@
 //!
 //! One file per part of a tenant, all of one shape: `plan(facts, …) -> PartPlan`. [`tenant`] puts them in order.
 
+pub mod budget;
 pub mod catalogue;
 pub mod credentials;
 pub mod database;
@@ -13,6 +14,7 @@ pub mod pooler_objects;
 pub mod provisioning;
 pub mod registration;
 pub mod retire;
+pub mod rotation;
 pub mod routing;
 pub mod scram;
 pub mod server;

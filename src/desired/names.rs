@@ -35,6 +35,15 @@ impl Slot {
     /// Both.
     pub const BOTH: [Self; 2] = [Self::A, Self::B];
 
+    /// The one that is not in use.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
     const fn letter(self) -> char {
         match self {
             Self::A => 'a',

@@ -15,19 +15,21 @@ use crate::api::tenant::TenantState;
 
 use super::effect::{Effect, PartPlan};
 use super::facts::{Facts, Reach, ServerFacts};
+use super::rotation::Logins;
 use super::{names, wait_for_readers, was_ready};
 
 /// Connections to a tenant's database that are kept for rotation, backup and migration.
-const RESERVED: i32 = 3;
+pub const RESERVED: i32 = 3;
 
-/// The pooler entry. Suspended tenants have none.
+/// The pooler entry. Tenants that are suspended or asleep have none.
 pub fn plan(facts: &Facts, server: &ServerFacts, wanted: &PoolerEntry) -> PartPlan {
-    if facts.tenant.spec.state == TenantState::Suspended {
+    if let state @ (TenantState::Suspended | TenantState::Hibernated) = facts.state() {
         return match &facts.pooler.entry {
             Some(_) => PartPlan::act(
                 vec![Effect::WithdrawPooler { server: server.name.clone() }],
                 "the pooler entry is being taken out",
             ),
+            None if state == TenantState::Hibernated => PartPlan::ready("no entry: asleep"),
             None => PartPlan::ready("no entry: suspended"),
         };
     }
@@ -49,9 +51,9 @@ pub fn plan(facts: &Facts, server: &ServerFacts, wanted: &PoolerEntry) -> PartPl
 
 /// The entry that a tenant is to have. Sizes are those of one replica, so that all replicas together stay within the
 /// database's limit, with [`RESERVED`] connections to spare (decision D8).
-pub fn entry(uuid: Uuid, plan: &PlanDatabase, pooler: &Pooler, login: &str, verifier: &str) -> PoolerEntry {
+pub fn entry(uuid: Uuid, plan: &PlanDatabase, pooler: &Pooler, logins: &Logins) -> PoolerEntry {
     let replicas = pooler.replicas.max(1);
-    let most = ((plan.max_connections - RESERVED) / replicas).max(1);
+    let most = most_per_replica(plan.max_connections, pooler);
     let pool_size = (plan.pool_size / replicas).clamp(1, most);
     PoolerEntry {
         uuid,
@@ -59,8 +61,28 @@ pub fn entry(uuid: Uuid, plan: &PlanDatabase, pooler: &Pooler, login: &str, veri
         pool_size,
         reserve_pool: pooler.reserve_pool_size.min(most - pool_size),
         max_db_connections: most,
-        users: vec![PoolerUser { name: login.to_owned(), verifier: verifier.to_owned() }],
+        users: std::iter::once(active(uuid, logins)).chain(logins.kept_at_pooler.clone()).collect(),
     }
+}
+
+/// Most connections that one replica may open to a database.
+pub fn most_per_replica(max_connections: i32, pooler: &Pooler) -> i32 {
+    ((max_connections - RESERVED) / pooler.replicas.max(1)).max(1)
+}
+
+fn active(uuid: Uuid, logins: &Logins) -> PoolerUser {
+    PoolerUser { name: names::login(uuid, logins.active), verifier: logins.credential.verifier.clone() }
+}
+
+/// The connection limit that the database is to have: the plan's. One that grows does so before the poolers hear of it; one
+/// that shrinks does so after they have, and once no more sessions are open than it allows, so that nobody who may connect is
+/// refused.
+pub fn connection_limit(facts: &Facts, plan: &PlanDatabase, wanted: &PoolerEntry, current: Option<i32>) -> i32 {
+    let Some(current) = current.filter(|current| *current > plan.max_connections) else { return plan.max_connections };
+    let published = facts.pooler.entry.as_ref().map_or(0, |entry| entry.max_db_connections);
+    let poolers_use_more = published > wanted.max_db_connections || facts.pooler.reach.is_behind();
+    let too_many = facts.sessions.is_some_and(|sessions| sessions > i64::from(plan.max_connections - RESERVED));
+    if poolers_use_more || too_many { current } else { plan.max_connections }
 }
 
 #[cfg(test)]
@@ -73,7 +95,7 @@ mod tests {
             for (pool_size, max_connections) in [(1, 4), (10, 25), (22, 25), (100, 103)] {
                 let plan = PlanDatabase { pool_size, max_connections, ..PlanDatabase::default() };
                 let pooler = Pooler { replicas, ..Pooler::default() };
-                let entry = entry(Uuid::nil(), &plan, &pooler, "l", "v");
+                let entry = entry(Uuid::nil(), &plan, &pooler, &Logins::default());
                 assert!(entry.pool_size >= 1 && entry.pool_size + entry.reserve_pool <= entry.max_db_connections);
                 assert!(
                     replicas > max_connections - RESERVED

@@ -14,29 +14,26 @@ use super::catalogue::Catalogue;
 use super::database::{self, Mark, Standing, Wanted};
 use super::effect::{Effect, PartPlan};
 use super::facts::{Facts, LedgerRow, LedgerState, Seen, ServerFacts};
-use super::names::{self, Slot};
+use super::names;
 use super::registration::may_make_database;
+use super::rotation::Logins;
 use super::sql::Batch;
 
 /// What the tenant is to have on its server.
-pub fn wanted(facts: &Facts, row: &LedgerRow, plan: &PlanSpec) -> Wanted {
+pub fn wanted(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, logins: &Logins, connection_limit: i32) -> Wanted {
     Wanted {
         uuid: row.uuid,
         object_uid: object_uid(facts),
         epoch: facts.epoch,
-        connection_limit: plan.database.max_connections,
+        connection_limit,
         // The API server has checked the text by the pattern of the field.
         statement_timeout: parse_duration(&plan.database.statement_timeout)
             .unwrap_or(std::time::Duration::from_secs(30)),
         login: facts.tenant.spec.state != TenantState::Suspended,
         read_only: facts.tenant.spec.state == TenantState::ReadOnly,
-        slot: facts
-            .routing
-            .entry
-            .as_ref()
-            .and_then(|entry| names::slot_of(&entry.database.username))
-            .unwrap_or(Slot::A),
-        verifier: facts.credential.verifier.clone(),
+        slot: logins.active,
+        verifier: logins.credential.verifier.clone(),
+        kept: logins.kept,
     }
 }
 
@@ -104,6 +101,12 @@ fn noted(row: &LedgerRow, catalogue: &Catalogue) -> Option<Effect> {
     let schema = schema_of(row, catalogue)?.schema;
     (row.state == LedgerState::Registered || row.schema.as_ref() != Some(&schema))
         .then_some(Effect::MarkProvisioned { schema })
+}
+
+/// The connection limit that the tenant's database has now.
+pub fn connection_limit(facts: &Facts, row: &LedgerRow) -> Option<i32> {
+    let Seen::Known(catalogue) = &facts.catalogue else { return None };
+    catalogue.databases.get(&names::database(row.uuid)).map(|database| database.connection_limit)
 }
 
 /// The mark on the tenant's database.

@@ -33,8 +33,7 @@ pub fn plan(facts: &Facts) -> PartPlan {
         }
         Seen::Known(LedgerFact::Unregistered) => match may_begin(facts) {
             Ok(()) => {
-                let server =
-                    facts.tenant.spec.uuid.is_none().then(|| choose(&facts.servers, asked(facts)).ok()).flatten();
+                let server = facts.tenant.spec.uuid.is_none().then(|| choose(facts).ok()).flatten();
                 let effect = Effect::Register { server: server.map(|server| server.name.clone()) };
                 PartPlan::act(vec![effect], "being registered")
             }
@@ -60,7 +59,7 @@ pub fn placement(facts: &Facts, row: &LedgerRow) -> PartPlan {
             ),
         };
     }
-    match choose(&facts.servers, asked(facts)) {
+    match choose(facts) {
         Ok(server) => PartPlan::act(
             vec![Effect::Place { server: server.name.clone() }],
             format!("being placed on {}", server.name),
@@ -93,8 +92,10 @@ pub fn plan_not_found(name: &str) -> String {
     format!("there is no Plan {name}: create it, or set spec.planRef.name to one of kubectl get plans")
 }
 
-fn choose<'a>(servers: &'a [ServerFacts], asked: Option<&str>) -> Result<&'a ServerFacts, PartPlan> {
-    if let Some(name) = asked {
+fn choose(facts: &Facts) -> Result<&ServerFacts, PartPlan> {
+    let servers = &facts.servers;
+    let connections = facts.plan.as_ref().map_or(0, |plan| i64::from(plan.database.max_connections));
+    if let Some(name) = asked(facts) {
         let server = servers.iter().find(|server| server.name == name).ok_or_else(|| {
             PartPlan::blocked(
                 Reason::ServerNotFound,
@@ -109,6 +110,10 @@ fn choose<'a>(servers: &'a [ServerFacts], asked: Option<&str>) -> Result<&'a Ser
                     server.tenants
                 ),
             ));
+        }
+        if !has_connections(server, connections) {
+            let message = no_connections(name, server.promised, connections, server.budget.unwrap_or_default());
+            return Err(PartPlan::blocked(Reason::CapacityExceeded, message));
         }
         return server
             .open
@@ -129,8 +134,16 @@ fn choose<'a>(servers: &'a [ServerFacts], asked: Option<&str>) -> Result<&'a Ser
             "every DatabaseServer is full: raise spec.capacity.maxTenants or create another DatabaseServer",
         ));
     }
-    roomy
-        .iter()
+    let able: Vec<_> = roomy.iter().filter(|server| has_connections(server, connections)).collect();
+    if able.is_empty() {
+        let why: Vec<_> = roomy
+            .iter()
+            .map(|server| no_connections(&server.name, server.promised, connections, server.budget.unwrap_or_default()))
+            .collect();
+        return Err(PartPlan::blocked(Reason::CapacityExceeded, why.join("; ")));
+    }
+    able.iter()
+        .copied()
         .filter(|server| server.open.is_ok())
         .min_by_key(|server| (server.tenants, server.name.clone()))
         .copied()
@@ -145,6 +158,18 @@ fn choose<'a>(servers: &'a [ServerFacts], asked: Option<&str>) -> Result<&'a Ser
 
 fn closed(message: &str) -> PartPlan {
     PartPlan::wait(Reason::DatabaseUnreachable, message)
+}
+
+/// Whether a server has so many connections left; one that was not seen yet is not open anyway.
+fn has_connections(server: &ServerFacts, wanted: i64) -> bool {
+    server.budget.is_none_or(|budget| server.promised + wanted <= budget)
+}
+
+/// The message where a server has too few connections left.
+pub fn no_connections(server: &str, promised: i64, asked: i64, budget: i64) -> String {
+    format!(
+        "DatabaseServer {server} has promised {promised} of the {budget} connections that it may, and the plan asks for {asked} more: raise spec.capacity.connectionOvercommit or maxConnections (and max_connections of PostgreSQL), lower spec.database.maxConnections of the Plan, or create another DatabaseServer"
+    )
 }
 
 fn is_full(server: &ServerFacts) -> bool {

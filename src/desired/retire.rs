@@ -113,6 +113,7 @@ mod tests {
             read_only: false,
             slot: Slot::A,
             verifier: format!("verifier-{number}"),
+            kept: None,
         }
     }
 

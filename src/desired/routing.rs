@@ -9,7 +9,8 @@ use kube::ResourceExt;
 
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::plan::PlanSpec;
-use crate::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan};
+use crate::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, Subscription};
+use crate::api::tenant::TenantState;
 
 use super::effect::{Effect, PartPlan};
 use super::facts::{Facts, LedgerRow, Reach};
@@ -36,19 +37,23 @@ pub fn plan(facts: &Facts, wanted: &RoutingEntry) -> PartPlan {
     wait_for_readers(&facts.routing.reach, "app endpoint")
 }
 
+/// The subscription: the ledger's word, and the trial as the object has it.
+pub fn subscription(facts: &Facts, row: &LedgerRow) -> Subscription {
+    let trial = facts.tenant.spec.trial_ends_at.as_ref().map(|time| time.0.to_string());
+    Subscription { trial_ends_at: trial, ..row.subscription.clone() }
+}
+
 /// The entry that a tenant is to have. Only hosts whose ownership is proved are in it.
 pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: DatabaseAccess) -> RoutingEntry {
     let tenant = &facts.tenant;
-    let host = format!("{}.{}", row.slug, facts.base_domain);
-    let mut subscription = row.subscription.clone();
-    subscription.trial_ends_at = tenant.spec.trial_ends_at.as_ref().map(|time| time.0.to_string());
+    let host = facts.host(&row.slug);
     RoutingEntry {
         uuid: row.uuid,
         namespace: tenant.namespace().unwrap_or_default(),
         name: tenant.name_any(),
         slug: row.slug.clone(),
         display_name: tenant.spec.display_name.clone(),
-        state: tenant.spec.state,
+        state: facts.state(),
         hosts: vec![host.clone()],
         primary_host: host,
         plan: RoutingPlan {
@@ -56,7 +61,7 @@ pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: Database
             features: plan.features.clone(),
             limits: plan.limits.clone(),
         },
-        subscription,
+        subscription: subscription(facts, row),
         database,
         queue: Queue {
             name: names::queue(row.uuid),
@@ -64,5 +69,6 @@ pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: Database
             max_processes: plan.workers.max_processes,
         },
         storage_prefix: names::storage_prefix(row.uuid),
+        sleeps: tenant.spec.state == TenantState::Hibernated,
     }
 }

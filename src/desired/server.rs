@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::api::DatabaseServer;
+use crate::api::server::Capacity;
 
 use super::catalogue::Catalogue;
 use super::scram;
@@ -35,6 +36,17 @@ pub fn holder<'a>(object: &DatabaseServer, identifier: &str, all: &'a [DatabaseS
     let holder = others.min_by_key(|other| age(other))?;
     let is_ours = is_noted(object) && age(object) < age(holder);
     holder.metadata.name.as_deref().filter(|_| !is_ours)
+}
+
+/// Connections that no tenant gets: the operator's own eight, two dumps, and those with which a schema rollout and people who
+/// look after the server come in.
+const RESERVE: i64 = 15;
+
+/// How many connections the plans of a server's tenants may promise in sum. `connections`: what the server has for roles
+/// that are no superusers.
+pub fn budget(capacity: &Capacity, connections: i64) -> i64 {
+    let real = i64::from(capacity.max_connections).min(connections - RESERVE).max(0);
+    real.saturating_mul(capacity.connection_overcommit.max(1).into())
 }
 
 /// The roles that every tenant's rights hang on; None: they are all there.

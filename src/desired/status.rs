@@ -1,16 +1,18 @@
 //! The status of a Tenant: what there is, said in conditions. Written only when it says something new.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use crate::api::NameRef;
 use crate::api::condition::{ConditionType, Reason};
-use crate::api::tenant::{DatabaseStatus, DomainStatus, TenantState, TenantStatus};
+use crate::api::subscription::{Lapse, lapse, lapses_at};
+use crate::api::tenant::{CredentialsStatus, DatabaseStatus, DomainStatus, TenantState, TenantStatus};
 
 use super::effect::Health;
 use super::facts::{Facts, LedgerFact, Reach, Refusal, Seen};
-use super::names;
 use super::tenant::{ORDER, Outlook};
+use super::{names, rotation, routing};
 
 /// The status that the Tenant is to have. `failure`: what went wrong with an effect just now.
 pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> TenantStatus {
@@ -18,11 +20,15 @@ pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> Tena
     status.observed_generation = facts.tenant.metadata.generation;
     if let Some(row) = facts.row() {
         status.uuid = Some(row.uuid.to_string());
-        status.primary_host = Some(format!("{}.{}", row.slug, facts.base_domain));
+        status.primary_host = Some(facts.host(&row.slug));
         status.database = Some(DatabaseStatus {
             name: row.server.as_ref().map(|_| names::database(row.uuid)),
             server: row.server.clone(),
             schema_version: row.schema.as_deref().map(|schema| names::schema_version(schema).to_owned()),
+        });
+        status.credentials = facts.routing.entry.as_ref().map(|entry| CredentialsStatus {
+            username: entry.database.username.clone(),
+            issued_at: entry.database.issued_at.clone(),
         });
         status.binding = Some(NameRef { name: names::binding(&facts.tenant.name_any()) });
     }
@@ -41,6 +47,7 @@ pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> Tena
     for &condition in ORDER {
         part(&mut writer, condition, outlook.health.get(&condition));
     }
+    subscription(&mut writer);
     serving(&mut writer, complete, trouble.as_ref());
     status.conditions = writer.conditions;
     status
@@ -80,12 +87,50 @@ fn part(writer: &mut Writer<'_>, condition: ConditionType, health: Option<&Healt
     }
 }
 
+/// Whether the subscription or the trial runs, which is another question again than whether what is asked for is in place.
+fn subscription(writer: &mut Writer<'_>) {
+    let Some(row) = writer.facts.row() else {
+        return writer.set(ConditionType::SubscriptionActive, None, Reason::Provisioning, "not reached yet");
+    };
+    if let Some(lapse) = lapsed(writer.facts) {
+        let message = lapse_message(lapse);
+        return writer.set(ConditionType::SubscriptionActive, Some(false), Reason::TrialExpired, message);
+    }
+    let subscription = routing::subscription(writer.facts, row);
+    let message = match (&subscription.trial_ends_at, subscription.status.as_str()) {
+        (Some(end), "" | "none" | "trialing" | "incomplete") => format!("the trial runs until {end}"),
+        (_, "" | "none") => "no subscription is asked for".to_owned(),
+        (_, status) => format!("the subscription is {status}"),
+    };
+    writer.set(ConditionType::SubscriptionActive, Some(true), Reason::Active, &message);
+}
+
+fn lapsed(facts: &Facts) -> Option<Lapse> {
+    lapse(&routing::subscription(facts, facts.row()?), facts.now)
+}
+
+const fn lapse_message(lapse: Lapse) -> &'static str {
+    match lapse {
+        Lapse::TrialEnded => {
+            "the trial is over: customers reach sign-in, settings and billing only, and their data is kept. Set spec.trialEndsAt to a later time, or remove it, to serve them again"
+        }
+        Lapse::Cancelled => {
+            "the subscription was cancelled and its paid period is over: customers reach sign-in, settings and billing only"
+        }
+        Lapse::Unpaid => "the subscription is not paid: customers reach sign-in, settings and billing only",
+        Lapse::Paused => "the subscription is paused: customers reach sign-in, settings and billing only",
+    }
+}
+
 /// Whether customers are served, which is another question than whether what is asked for is in place (decision D16).
 fn serving(writer: &mut Writer<'_>, complete: bool, trouble: Option<&Health>) {
     let routed = writer.facts.routing.entry.is_some();
-    let state = writer.facts.tenant.spec.state;
+    let state = writer.facts.state();
     match state {
-        TenantState::Suspended | TenantState::Hibernated if complete => {
+        _ if complete
+            && (matches!(state, TenantState::Suspended | TenantState::Hibernated)
+                || lapsed(writer.facts).is_some()) =>
+        {
             let (reason, message) = self::state(writer.facts);
             writer.set(ConditionType::Serving, Some(false), reason, &message);
         }
@@ -128,7 +173,15 @@ fn serving(writer: &mut Writer<'_>, complete: bool, trouble: Option<&Health>) {
 
 fn state(facts: &Facts) -> (Reason, String) {
     let host = facts.routing.entry.as_ref().map(|entry| entry.primary_host.clone()).unwrap_or_default();
-    match facts.tenant.spec.state {
+    let state = facts.state();
+    if let Some(lapse) = lapsed(facts).filter(|_| matches!(state, TenantState::Active | TenantState::ReadOnly)) {
+        return (Reason::TrialExpired, lapse_message(lapse).to_owned());
+    }
+    match state {
+        TenantState::Active if facts.tenant.spec.state == TenantState::Hibernated => (
+            Reason::Active,
+            format!("{host} is served because somebody asked for it, and sleeps again when nobody does"),
+        ),
         TenantState::Active => (Reason::Active, format!("{host} is served")),
         TenantState::ReadOnly => {
             (Reason::ReadOnly, format!("{host} is served, writes are refused: set spec.state to Active to allow them"))
@@ -137,8 +190,16 @@ fn state(facts: &Facts) -> (Reason, String) {
             Reason::Suspended,
             format!("{host} answers with a neutral page: set spec.state to Active to serve it again"),
         ),
-        TenantState::Hibernated => (Reason::Hibernated, format!("{host} is asleep")),
+        TenantState::Hibernated => (Reason::Hibernated, format!("{host} is asleep: the first request wakes it")),
     }
+}
+
+/// When something changes by the clock alone, and the Tenant has to be looked at again.
+pub fn next_change(facts: &Facts) -> Option<Timestamp> {
+    let row = facts.row()?;
+    let lapses = lapses_at(&routing::subscription(facts, row), facts.now);
+    let sleeps = facts.awake_until.filter(|until| *until > facts.now);
+    [lapses, sleeps, rotation::next_change(facts)].into_iter().flatten().min()
 }
 
 /// The uuid that a Tenant claims to have, for a row that the ledger lost.

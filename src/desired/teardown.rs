@@ -13,7 +13,7 @@ use crate::settings::parse_duration;
 
 use super::database;
 use super::effect::{DatabaseSeen, Effect, Health};
-use super::facts::{Facts, LedgerFact, LedgerRow, LedgerState, Reach, Refusal, Seen};
+use super::facts::{Facts, LedgerFact, LedgerRow, LedgerState, Refusal, Seen};
 use super::sql::Batch;
 use super::tenant::Outlook;
 use super::{names, registration};
@@ -53,13 +53,13 @@ pub fn plan(facts: &Facts) -> Outlook {
     if facts.routing.entry.is_some() {
         return act(vec![Effect::WithdrawRouting]);
     }
-    if waits(&facts.routing.reach) {
+    if facts.routing.reach.is_behind() {
         return wait("waiting until no app endpoint routes it any more");
     }
     if let (Some(_), Some(server)) = (&facts.pooler.entry, &row.server) {
         return act(vec![Effect::WithdrawPooler { server: server.clone() }]);
     }
-    if waits(&facts.pooler.reach) {
+    if facts.pooler.reach.is_behind() {
         return wait("waiting until no pooler serves it any more");
     }
     match facts.tenant.spec.deletion_policy {
@@ -142,11 +142,6 @@ fn quarantine_seconds(facts: &Facts) -> i64 {
 
 fn confirmed(facts: &Facts) -> bool {
     facts.tenant.annotations().get(ANNOTATION_CONFIRM_DELETE).is_some_and(|name| *name == facts.tenant.name_any())
-}
-
-/// No readers: nobody serves it, which is what is waited for.
-fn waits(reach: &Reach) -> bool {
-    matches!(reach, Reach::Behind { .. }) && !reach.is_settled()
 }
 
 fn act(effects: Vec<Effect>) -> Outlook {

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use crate::api::FINALIZER;
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::plan::PlanSpec;
+use crate::api::pooler::PoolerEntry;
 use crate::api::routing::DatabaseAccess;
 use crate::api::tenant::TenantState;
 
+use super::database::Wanted;
 use super::effect::{Effect, Health, PartPlan};
 use super::facts::{Facts, LedgerRow, LedgerState, PoolerAddress, Seen, ServerFacts};
-use super::{credentials, names, pooler, provisioning, registration, routing, teardown, welcome};
+use super::rotation::{self, Logins};
+use super::{budget, credentials, names, pooler, provisioning, registration, routing, teardown, welcome};
 
 /// What is to be done next for a Tenant, and how it stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,32 +92,45 @@ fn parts(facts: &Facts, row: &LedgerRow, outlook: &mut Outlook) {
 
 /// Database, pooler, routing and binding of a tenant that has a server and a plan.
 fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, outlook: &mut Outlook) {
-    let wanted = provisioning::wanted(facts, row, plan);
     let Some(pooler) = pooler_address(facts, server) else {
         let message = format!("the pooler of server {} is not put up yet", server.name);
         outlook.take(ConditionType::DatabaseReady, PartPlan::wait(Reason::DatabaseUnreachable, message));
         return;
     };
+    let (logins, wanted, entry, database) = database(facts, row, server, plan);
     let access = DatabaseAccess {
         host: pooler.host,
         port: pooler.port,
         name: names::database(row.uuid),
         username: wanted.login_name(),
-        password: facts.credential.password.clone(),
+        password: logins.credential.password.clone(),
         sslmode: pooler.sslmode,
         ca: pooler.ca,
+        issued_at: logins.issued_at.clone(),
+        rotation: logins.rotation.clone(),
     };
-    let entry = pooler::entry(row.uuid, &plan.database, &server.spec.pooler, &wanted.login_name(), &wanted.verifier);
     let route = routing::entry(facts, row, plan, access.clone());
     if facts.tenant.spec.state == TenantState::Suspended {
         // The reverse order: no new requests, then no pooler, then no login.
         outlook.take(ConditionType::RouteReady, routing::plan(facts, &route));
         outlook.take(ConditionType::PoolReady, pooler::plan(facts, server, &entry));
-        database(facts, row, server, &wanted, outlook);
+        made(facts, row, database, outlook);
         return;
     }
-    let made = database(facts, row, server, &wanted, outlook);
-    if !made && row.state == LedgerState::Registered {
+    let made = made(facts, row, database, outlook);
+    if !made && (row.state == LedgerState::Registered || logins.switching) {
+        return;
+    }
+    let routed = || {
+        let welcome = welcome::plan(facts, &route.primary_host);
+        with_secrets(credentials::plan(facts, &access), routing::plan(facts, &route), welcome)
+    };
+    if facts.state() == TenantState::Hibernated {
+        // Requests that are on their way keep their connections until every app endpoint shows the waiting page.
+        let asleep = outlook.take(ConditionType::RouteReady, routed());
+        if asleep || facts.pooler.entry.is_none() {
+            outlook.take(ConditionType::PoolReady, pooler::plan(facts, server, &entry));
+        }
         return;
     }
     // Changes to a tenant that is served go on although its server does not answer; a missing database is published nowhere anew.
@@ -123,12 +139,17 @@ fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, 
     }
     let pooled = outlook.take(ConditionType::PoolReady, pooler::plan(facts, server, &entry));
     let same_access = facts.routing.entry.as_ref().is_some_and(|published| published.database == access);
-    if !pooled && !same_access {
+    let goes_on = pooled || (same_access && is_pooled(facts));
+    if !goes_on {
         return;
     }
-    let welcome = welcome::plan(facts, &route.primary_host);
-    let served = with_secrets(credentials::plan(facts, &access), routing::plan(facts, &route), welcome);
-    outlook.take(ConditionType::RouteReady, served);
+    outlook.take(ConditionType::RouteReady, routed());
+}
+
+/// Whether requests that are routed find the tenant at the pooler: what wakes up is routed only then.
+fn is_pooled(facts: &Facts) -> bool {
+    facts.pooler.entry.is_some()
+        && facts.routing.entry.as_ref().is_some_and(|published| published.state != TenantState::Hibernated)
 }
 
 /// The route and the Secrets beside the Tenant, as one part. The welcome Secret is written last: nobody goes unserved
@@ -158,15 +179,42 @@ fn pooler_address(facts: &Facts, server: &ServerFacts) -> Option<PoolerAddress> 
     })
 }
 
+/// What the tenant is to have on its server and at its pooler. A rotation that is due begins only where the server does what
+/// it is told: the login in use must not be replaced by one that cannot be made.
 fn database(
     facts: &Facts,
     row: &LedgerRow,
     server: &ServerFacts,
-    wanted: &super::database::Wanted,
-    outlook: &mut Outlook,
-) -> bool {
-    let plan = provisioning::plan(facts, row, server, wanted);
-    let made = outlook.take(ConditionType::DatabaseReady, plan);
+    plan: &PlanSpec,
+) -> (Logins, Wanted, PoolerEntry, PartPlan) {
+    let (sizes, held) = budget::granted(facts, row, server, &plan.database);
+    let with = |logins: Logins| {
+        let entry = pooler::entry(row.uuid, &sizes, &server.spec.pooler, &logins);
+        let limit = pooler::connection_limit(facts, &sizes, &entry, provisioning::connection_limit(facts, row));
+        let wanted = provisioning::wanted(facts, row, plan, &logins, limit);
+        let mut plan = provisioning::plan(facts, row, server, &wanted);
+        if let Some(held) = held.clone().filter(|_| plan.health.is_ready()) {
+            plan.health = held;
+        }
+        (logins, wanted, entry, plan)
+    };
+    let decided = with(rotation::logins(facts));
+    let (logins, .., plan) = &decided;
+    if logins.switching && !stands(plan) && plan.effects.is_empty() {
+        return with(rotation::steady(facts));
+    }
+    decided
+}
+
+/// The database is as it should be, if perhaps smaller than its plan says.
+const fn stands(plan: &PartPlan) -> bool {
+    matches!(plan.health, Health::Ready(_) | Health::Blocked(Reason::CapacityExceeded, _))
+}
+
+/// The database and the schema in it, as parts.
+fn made(facts: &Facts, row: &LedgerRow, plan: PartPlan, outlook: &mut Outlook) -> bool {
+    let made = stands(&plan);
+    outlook.take(ConditionType::DatabaseReady, plan);
     if made {
         let mark = match &facts.catalogue {
             Seen::Known(catalogue) => provisioning::schema_of(row, catalogue),

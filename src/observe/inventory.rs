@@ -18,6 +18,8 @@ pub struct Inventory {
     pub system_identifier: String,
     /// A standby, or a primary that refuses writes.
     pub read_only: bool,
+    /// Connections that it has for roles that are no superusers.
+    pub connections: i64,
 }
 
 /// Everything on the server.
@@ -32,6 +34,7 @@ pub async fn all(connection: &mut PgConnection) -> Result<Inventory, sqlx::Error
         version: version.split(' ').next().unwrap_or_default().to_owned(),
         system_identifier: row.try_get("system_identifier")?,
         read_only: row.try_get("read_only")?,
+        connections: row.try_get("connections")?,
     })
 }
 
@@ -41,6 +44,15 @@ pub async fn all(connection: &mut PgConnection) -> Result<Inventory, sqlx::Error
 /// The query failed.
 pub async fn system_identifier(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     sqlx::query(SERVER).fetch_one(connection).await?.try_get("system_identifier")
+}
+
+/// Sessions in a database, whoever has them.
+///
+/// # Errors
+/// The query failed.
+pub async fn sessions(connection: &mut PgConnection, database: &str) -> Result<i64, sqlx::Error> {
+    let query = sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE datname = $1");
+    query.bind(database).fetch_one(connection).await
 }
 
 /// What belongs to one tenant, see [`Catalogue::of_tenant`].
@@ -66,6 +78,8 @@ async fn catalogue(connection: &mut PgConnection, uuid: Option<Uuid>) -> Result<
 const SERVER: &str = "
 SELECT current_setting('server_version') AS version,
        (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
+       current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+         - coalesce(current_setting('reserved_connections', true)::bigint, 0) AS connections,
        pg_is_in_recovery() OR current_setting('transaction_read_only')::bool AS read_only";
 
 /// $1: names of databases, or NULL for all; $2: prefix of roles, or NULL for all; $3: the provisioner, who administers

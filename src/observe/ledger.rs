@@ -46,8 +46,16 @@ struct Rows {
     by_uuid: HashMap<Uuid, TenantRow>,
     /// Uid of the object that holds a row to the row's uuid.
     by_object: HashMap<Uuid, Uuid>,
-    /// Server to the number of rows whose data lies there.
-    on_server: HashMap<String, usize>,
+    /// Server to the rows whose data lies there.
+    on_server: HashMap<String, OnServer>,
+}
+
+/// Rows whose data lies on one server.
+#[derive(Debug, Default)]
+struct OnServer {
+    rows: usize,
+    /// Plan to the number of those that a Tenant object holds.
+    live: HashMap<String, usize>,
 }
 
 impl Rows {
@@ -57,7 +65,11 @@ impl Rows {
             self.by_object.insert(object, row.uuid);
         }
         if let Some(server) = holding(&row) {
-            *self.on_server.entry(server.to_owned()).or_default() += 1;
+            let on = self.on_server.entry(server.to_owned()).or_default();
+            on.rows += 1;
+            if let Some(plan) = live(&row) {
+                *on.live.entry(plan.to_owned()).or_default() += 1;
+            }
         }
         self.by_uuid.insert(row.uuid, row);
     }
@@ -68,8 +80,11 @@ impl Rows {
         if let Some(object) = row.object_uid.filter(|object| self.by_object.get(object) == Some(&uuid)) {
             self.by_object.remove(&object);
         }
-        if let Some(count) = holding(&row).and_then(|server| self.on_server.get_mut(server)) {
-            *count -= 1;
+        if let Some(on) = holding(&row).and_then(|server| self.on_server.get_mut(server)) {
+            on.rows -= 1;
+            if let Some(count) = live(&row).and_then(|plan| on.live.get_mut(plan)) {
+                *count -= 1;
+            }
         }
     }
 
@@ -89,6 +104,11 @@ impl FromIterator<TenantRow> for Rows {
 /// The server on which a row's data lies: kept and quarantined data counts, since it can come back at any time.
 fn holding(row: &TenantRow) -> Option<&str> {
     row.server.as_deref().filter(|_| row.ledger_state != central::LedgerState::Dropped)
+}
+
+/// The plan of a row that a Tenant object holds.
+fn live(row: &TenantRow) -> Option<&str> {
+    row.plan.as_deref().filter(|_| row.object_uid.is_some())
 }
 
 impl Ledger {
@@ -179,7 +199,14 @@ impl Ledger {
 
     /// Rows whose data lies on a server.
     pub fn tenants_on(&self, server: &str) -> usize {
-        self.lock().rows.on_server.get(server).copied().unwrap_or_default()
+        self.lock().rows.on_server.get(server).map(|on| on.rows).unwrap_or_default()
+    }
+
+    /// What the tenants on a server may open in sum, by what each plan promises.
+    pub fn promised_on(&self, server: &str, promise: impl Fn(&str) -> i64) -> i64 {
+        let state = self.lock();
+        let plans = state.rows.on_server.get(server).into_iter().flat_map(|on| &on.live);
+        plans.map(|(plan, count)| promise(plan).saturating_mul(i64::try_from(*count).unwrap_or(i64::MAX))).sum()
     }
 
     /// What the ledger says of a Tenant object.
@@ -317,8 +344,12 @@ mod tests {
         let rows: Vec<_> = state.rows.by_uuid.values().collect();
         let holders: HashMap<_, _> = rows.iter().filter_map(|row| Some((row.object_uid?, row.uuid))).collect();
         assert_eq!(state.rows.by_object, holders);
-        for (server, count) in &state.rows.on_server {
-            assert_eq!(rows.iter().filter(|row| holding(row) == Some(server)).count(), *count, "{server}");
+        for (server, on) in &state.rows.on_server {
+            let there: Vec<_> = rows.iter().filter(|row| holding(row) == Some(server)).collect();
+            assert_eq!(there.len(), on.rows, "{server}");
+            for (plan, count) in &on.live {
+                assert_eq!(there.iter().filter(|row| live(row) == Some(plan)).count(), *count, "{plan} on {server}");
+            }
         }
     }
 
@@ -356,7 +387,7 @@ mod tests {
         ]);
         let rows = merged(read, meanwhile);
         assert_eq!(rows.by_object, HashMap::from([(Uuid::from_u128(11), Uuid::from_u128(2))]));
-        assert_eq!(rows.on_server.get("b"), Some(&1));
-        assert_eq!(rows.on_server.get("a"), Some(&0));
+        assert_eq!(rows.on_server.get("b").map(|on| on.rows), Some(1));
+        assert_eq!(rows.on_server.get("a").map(|on| on.rows), Some(0));
     }
 }

@@ -144,6 +144,7 @@ struct Inner {
     hosts: HostResolver,
     central: CentralHosts,
     routing: RoutingTable,
+    acknowledgements: Acknowledgements,
     pools: TenantPools,
     metrics: TenantMetrics,
     redis: Option<Redis>,
@@ -170,6 +171,7 @@ impl Tenancy {
             central: CentralHosts::new(&settings.base_domain, settings.admin_host.as_deref())
                 .map_err(SettingsError::CentralHost)?,
             routing: RoutingTable::default(),
+            acknowledgements: Acknowledgements::new(),
             pools: TenantPools::new(settings.pool),
             metrics: TenantMetrics::new(settings.metrics_max_tenants),
             cache: Cache::new(redis.clone()),
@@ -182,6 +184,11 @@ impl Tenancy {
             always_served: settings.always_served,
             clock: settings.clock.clone(),
         })))
+    }
+
+    /// What is served, and who is wanted: for the operator, which holds a poll open to it.
+    pub fn acknowledgements(&self) -> &Acknowledgements {
+        &self.0.acknowledgements
     }
 
     /// Finds a request's host.
@@ -277,13 +284,13 @@ impl Tenancy {
 
     /// Follows routing for as long as `changes` does. `slices` is how many there are; once each of them was heard of,
     /// present or absent, routing counts as settled and the app may call itself ready.
-    pub async fn follow(&self, changes: impl Stream<Item = Change>, slices: usize, acknowledgements: Acknowledgements) {
+    pub async fn follow(&self, changes: impl Stream<Item = Change>, slices: usize) {
         let mut changes = std::pin::pin!(changes);
         let mut heard = HashSet::new();
         while let Some(change) = changes.next().await {
             if let Some(generation) = self.apply(&change) {
                 // Only now, after requests see it: whoever hears the acknowledgement may rely on being served.
-                acknowledgements.serve(&change.slice, generation);
+                self.acknowledgements().serve(&change.slice, generation);
             }
             // Counted here and not where slices are read: what was read is not served before this loop took it.
             if heard.len() < slices && heard.insert(change.slice) && heard.len() == slices {
@@ -342,7 +349,7 @@ mod tests {
             slice: (*slice).to_owned(),
             content: content.clone(),
         };
-        tenancy.follow(stream::iter(slices.iter().map(change)), 3, Acknowledgements::new()).await;
+        tenancy.follow(stream::iter(slices.iter().map(change)), 3).await;
         tenancy.routing().is_settled()
     }
 

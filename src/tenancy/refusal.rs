@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, HeaderValue, REFRESH, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 
 use super::host::HostError;
@@ -77,7 +77,7 @@ impl Refusal {
             Self::UnknownHost => "Nothing is served at this address. Check its spelling.".into(),
             Self::Central => "There is no such page at this address.".into(),
             Self::Suspended => "If you work here, ask your administrator.".into(),
-            Self::Hibernated => "It was asleep because nobody used it. Try again in a few seconds.".into(),
+            Self::Hibernated => "It was asleep because nobody used it, and will be here in a few seconds.".into(),
             Self::ReadOnly => {
                 "You can look at everything, but nothing can be changed right now. Try again later.".into()
             }
@@ -101,7 +101,11 @@ impl Refusal {
         // A state ends; an answer that a cache remembers does not.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
-            Self::Hibernated => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("5"))),
+            // A browser asks again by itself.
+            Self::Hibernated => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+                headers.insert(REFRESH, HeaderValue::from_static("2"));
+            }
             Self::TooMany { retry_after } => drop(headers.insert(RETRY_AFTER, HeaderValue::from(retry_after))),
             _ => {}
         }

@@ -26,10 +26,11 @@ pub(crate) fn entry(uuid: Uuid, hosts: &[&str]) -> RoutingEntry {
             username: format!("tenant_{uuid}_a"),
             password: "secret".into(),
             sslmode: "disable".into(),
-            ca: String::new(),
+            ..DatabaseAccess::default()
         },
         queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
         storage_prefix: format!("tenants/{uuid}/"),
+        sleeps: false,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use maintenance_os::api::tenant::TenantState;
-use maintenance_os::central::{Central, Marked, PlanRow, RegisterError, Registered, Registration, TenantRow};
+use maintenance_os::central::{Central, Marked, PlanRow, RegisterError, Registered, Registration, Room, TenantRow};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use uuid::Uuid;
@@ -191,7 +191,7 @@ pub fn plan(slug: &str, price: &str) -> PlanRow {
         price: price.into(),
         currency: "USD".into(),
         features: vec!["assets".into()],
-        limits: serde_json::json!({ "users": 50 }),
+        limits: serde_json::json!({ "users": 50, "maxConnections": 25 }),
         active: true,
     }
 }
@@ -210,7 +210,7 @@ pub struct Object {
     pub adopt: Option<Uuid>,
     pub known: Option<Uuid>,
     pub hosts: Vec<(String, bool)>,
-    pub place: Option<(&'static str, i64)>,
+    pub place: Option<(&'static str, Room)>,
     pub marked: Option<Marked<'static>>,
 }
 
@@ -258,8 +258,8 @@ impl Object {
         self
     }
 
-    pub fn place(mut self, server: &'static str, most: i64) -> Self {
-        self.place = Some((server, most));
+    pub fn place(mut self, server: &'static str, room: impl Into<Room>) -> Self {
+        self.place = Some((server, room.into()));
         self
     }
 

@@ -39,6 +39,7 @@ impl Tenant {
             read_only: false,
             slot: Slot::A,
             verifier: scram::verifier(&password),
+            kept: None,
         };
         Self { wanted, password, secret: format!("known to {name} only") }
     }

@@ -13,6 +13,8 @@ use maintenance_os::api::pooler::{PoolerEntry, PoolerSettings, PoolerSlice};
 use maintenance_os::api::server::{self, PoolMode, SslMode};
 use maintenance_os::api::slices::{SCHEMA, pooler_settings, pooler_slice, slice_of};
 use maintenance_os::desired::pooler;
+use maintenance_os::desired::rotation::Logins;
+use maintenance_os::desired::scram::Credential;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tempfile::TempDir;
 
@@ -147,7 +149,9 @@ fn pgbouncer(run: &Path) -> Child {
 /// The entry as the operator makes it.
 pub fn entry(tenant: &Tenant) -> PoolerEntry {
     let (plan, pooler) = (PlanDatabase::default(), server::Pooler::default());
-    pooler::entry(tenant.uuid(), &plan, &pooler, &tenant.login(), &tenant.wanted.verifier)
+    let credential = Credential { verifier: tenant.wanted.verifier.clone(), ..Credential::default() };
+    let logins = Logins { active: tenant.wanted.slot, credential, ..Logins::default() };
+    pooler::entry(tenant.uuid(), &plan, &pooler, &logins)
 }
 
 fn write_slices(directory: &Path, fleet: &Fleet) {

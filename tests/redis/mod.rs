@@ -16,7 +16,7 @@ use http::{HeaderMap, Request, StatusCode};
 use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, RoutingSlice, Subscription};
 use maintenance_os::api::slices::SCHEMA;
 use maintenance_os::api::tenant::TenantState;
-use maintenance_os::slices::{Acknowledgements, Change};
+use maintenance_os::slices::Change;
 use maintenance_os::tenancy::redis::{RedisMode, RedisSettings};
 use maintenance_os::tenancy::{Tenancy, TenancySettings, TenantContext, layers};
 use redis::FromRedisValue;
@@ -196,10 +196,11 @@ pub fn entry() -> RoutingEntry {
             username: format!("tenant_{uuid}_a"),
             password: "secret".into(),
             sslmode: "disable".into(),
-            ca: String::new(),
+            ..DatabaseAccess::default()
         },
         queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
         storage_prefix: format!("tenants/{uuid}/"),
+        sleeps: false,
     }
 }
 
@@ -212,7 +213,7 @@ pub async fn process_with(settings: TenancySettings, tenants: &[RoutingEntry]) -
     let tenancy = Tenancy::new(&settings).unwrap();
     let slice = RoutingSlice { schema: SCHEMA, generation: 1, epoch: 1, tenants: tenants.to_vec() };
     let change = Change { slice: "routing-00".into(), content: Some(serde_json::to_vec(&slice).unwrap()) };
-    tenancy.follow(stream::iter([change]), 1, Acknowledgements::new()).await;
+    tenancy.follow(stream::iter([change]), 1).await;
     tenancy
 }
 

@@ -17,7 +17,7 @@ use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingP
 use maintenance_os::api::slices::SCHEMA;
 use maintenance_os::api::tenant::TenantState;
 use maintenance_os::app;
-use maintenance_os::slices::{Acknowledgements, Change};
+use maintenance_os::slices::Change;
 use maintenance_os::tenancy::pool::PoolSettings;
 use maintenance_os::tenancy::redis::RedisSettings;
 use maintenance_os::tenancy::session::{Holder, SessionId};
@@ -213,9 +213,11 @@ fn entry(server: &Server, uuid: Uuid) -> RoutingEntry {
             password: Uuid::new_v4().to_string(),
             sslmode: "verify-full".into(),
             ca: server.ca.clone(),
+            ..DatabaseAccess::default()
         },
         queue: Queue::default(),
         storage_prefix: format!("tenants/{uuid}/"),
+        sleeps: false,
         slug,
     }
 }
@@ -259,7 +261,7 @@ impl App {
         let (changes, received) = unbounded();
         let follower = tenancy.clone();
         tokio::spawn(async move {
-            follower.follow(received, 1, Acknowledgements::new()).await;
+            follower.follow(received, 1).await;
         });
         let router = app::router(&change(app::Product::new(&tenancy)));
         let mut app = Self { router, tenancy, clients: Mutex::default(), changes, generation: 0 };

@@ -21,6 +21,7 @@ use crate::api::Tenant;
 use crate::api::pooler::{PoolerEntry, PoolerSettings};
 use crate::api::routing::RoutingEntry;
 use crate::api::slices::{pooler_settings, pooler_slice, routing_slice, slice_of};
+use crate::api::tenant::TenantState;
 use crate::apply::gate::Gate;
 use crate::desired::facts::{Published, Reach};
 use crate::desired::names;
@@ -57,6 +58,8 @@ struct State {
     pending: HashMap<(String, Uuid), Pending>,
     /// Number of changes of this process.
     changes: usize,
+    /// When tenants that sleep were last asked for.
+    asked: HashMap<Uuid, Instant>,
 }
 
 struct Pending {
@@ -100,6 +103,37 @@ impl Fleet {
             |entries| entries.set_pooler(uuid, entry),
             Some((uuid, tenant)),
         );
+    }
+
+    /// Of a tenant that hibernates: how long it is still awake, if it is. `published`: its routing entry, which tells that it
+    /// was awake before this process began. `rest`: how long after the last request.
+    pub fn awake(&self, uuid: Uuid, published: Option<&RoutingEntry>, rest: Duration) -> Option<Duration> {
+        let mut state = self.lock();
+        let was_awake = published.is_some_and(|entry| entry.sleeps && entry.state == TenantState::Active);
+        let asked = match state.asked.get(&uuid) {
+            Some(asked) => *asked,
+            None if was_awake => *state.asked.entry(uuid).or_insert_with(Instant::now),
+            None => return None,
+        };
+        let left = rest.checked_sub(asked.elapsed()).filter(|left| !left.is_zero());
+        if left.is_none() {
+            state.asked.remove(&uuid);
+        }
+        left
+    }
+
+    /// Tenants that sleep, or would, are asked for; those for whom that is news are looked at.
+    fn wake_wanted(&self, wanted: &[Uuid]) {
+        let mut state = self.lock();
+        for &uuid in wanted {
+            let entry = state.slices.get(&routing_slice(slice_of(uuid))).and_then(|slice| slice.routing(uuid));
+            let Some(entry) = entry.filter(|entry| entry.sleeps) else { continue };
+            let tenant = ObjectRef::new(&entry.name).within(&entry.namespace);
+            if state.asked.insert(uuid, Instant::now()).is_none() {
+                // A closed channel: the operator is stopping.
+                let _ = self.woken.send(Wake::One(tenant));
+            }
+        }
     }
 
     /// Publishes the settings of a server's pooler; nothing happens when they are the same.

@@ -132,6 +132,7 @@ impl Fleet {
             match answer.await {
                 Ok(acknowledgement) => {
                     version = Some(acknowledgement.version);
+                    self.wake_wanted(&acknowledgement.wanted);
                     self.acknowledge(&service, &name, Some(acknowledgement));
                 }
                 Err(error) => {

@@ -100,7 +100,7 @@ pub async fn clone_for_tenant(server: &Server) -> Result<(), ApplyError> {
 /// Clones the template into one more warm database.
 async fn clone_one(server: &Server) -> Result<(), ApplyError> {
     let schema = server
-        .facts(0)
+        .facts(0, 0)
         .schema
         .ok_or_else(|| ApplyError::Stale(format!("the template on {} is not there any more", server.name)))?;
     let id = format!("{:08x}", rand::rng().next_u32());
@@ -123,7 +123,7 @@ pub async fn refill(context: Arc<Context>, stop: CancellationToken) {
 }
 
 async fn refill_one(context: &Context, server: &Server, stop: &CancellationToken) {
-    let facts = server.facts(0);
+    let facts = server.facts(0, 0);
     if facts.open.is_err() {
         return;
     }

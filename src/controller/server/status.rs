@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::Trouble;
 use crate::api::condition::{ConditionType, Reason};
-use crate::api::server::DatabaseServerStatus;
+use crate::api::server::{ConnectionsStatus, DatabaseServerStatus};
 use crate::api::{DatabaseServer, GROUP, VERSION};
 use crate::apply::ApplyError;
 use crate::controller::context::Context;
-use crate::controller::servers::Server;
+use crate::controller::servers::{self, Server};
 use crate::desired::names;
 
 /// Field manager of the server controller.
@@ -35,9 +35,10 @@ pub async fn write(
     status.observed_generation = object.metadata.generation;
     status.tenants = i32::try_from(context.ledger.tenants_on(&name)).ok();
     if let Some(server) = server {
+        status.connections = connections(context, server).or(status.connections);
         status.warm = i32::try_from(server.warm()).ok();
         status.schema_version =
-            server.facts(0).schema.as_deref().map(|schema| names::schema_version(schema).to_owned());
+            server.facts(0, 0).schema.as_deref().map(|schema| names::schema_version(schema).to_owned());
         if let Some(identity) = server.identity() {
             status.version = Some(identity.version);
             // Kept once known: it is how another server under the same address is noticed.
@@ -52,7 +53,7 @@ pub async fn write(
     patch_status(context, &name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch)).await
 }
 
-/// Writes how many tenants and warm databases there are, when that has changed: between two visits, so that neither a
+/// Writes how many tenants, promised connections and warm databases there are, when that has changed: between two visits, so that neither a
 /// burst of Tenants nor the next operator finds old figures.
 ///
 /// # Errors
@@ -65,15 +66,22 @@ pub async fn count(context: &Context, servers: &Store<DatabaseServer>) -> Result
         let Some(before) = &object.status else { continue };
         let tenants = i32::try_from(context.ledger.tenants_on(&name)).ok();
         let warm = i32::try_from(server.warm()).ok();
-        if (before.tenants, before.warm) == (tenants, warm) {
+        let connections = connections(context, &server).or(before.connections);
+        if (before.tenants, before.warm, before.connections) == (tenants, warm, connections) {
             continue;
         }
-        // Only the two figures: conditions are the visit's, whose newest word the cache may not show yet.
-        let patch = json!({ "status": { "tenants": tenants, "warm": warm } });
+        // Only the figures: conditions are the visit's, whose newest word the cache may not show yet.
+        let patch = json!({ "status": { "tenants": tenants, "warm": warm, "connections": connections } });
         let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         patch_status(context, &name, &parameters, &Patch::Merge(patch)).await?;
     }
     Ok(())
+}
+
+/// What its tenants may open, and how much may be promised; None: the server was not seen yet.
+fn connections(context: &Context, server: &Server) -> Option<ConnectionsStatus> {
+    let promised = servers::promised(&server.name, &context.ledger, &context.plans);
+    Some(ConnectionsStatus { promised, budget: server.facts(0, promised).budget? })
 }
 
 async fn patch_status(

@@ -14,13 +14,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt;
+use kube::runtime::reflector::{ObjectRef, Store};
 
 pub use connection::Connection;
 pub use fence::TakeError;
 pub use server::Server;
 
-use crate::api::DatabaseServer;
 use crate::api::server::DatabaseServerSpec;
+use crate::api::{DatabaseServer, Plan};
 use crate::apply::gate::Gate;
 use crate::desired::facts::{PoolerAddress, ServerFacts};
 use crate::observe::ledger::Ledger;
@@ -49,9 +50,13 @@ impl Servers {
     }
 
     /// Every server as far as tenants are concerned, also those that were never reached.
-    pub fn facts(&self, ledger: &Ledger) -> Vec<ServerFacts> {
-        let mut facts =
-            self.lock().values().map(|server| server.facts(ledger.tenants_on(&server.name))).collect::<Vec<_>>();
+    pub fn facts(&self, ledger: &Ledger, plans: &Store<Plan>) -> Vec<ServerFacts> {
+        let on = |server: &str| (ledger.tenants_on(server), promised(server, ledger, plans));
+        let known = |server: &Arc<Server>| {
+            let (tenants, promised) = on(&server.name);
+            server.facts(tenants, promised)
+        };
+        let mut facts = self.lock().values().map(known).collect::<Vec<_>>();
         let unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, (spec, why)) in unreached.iter() {
             if !facts.iter().any(|known| known.name == *name) {
@@ -64,7 +69,7 @@ impl Servers {
     /// Whether a server is another for tenants than when this was asked last: only then they have to look again. How many
     /// there are on it does not count, else each would wake all.
     pub fn has_news(&self, name: &str) -> bool {
-        let now = self.get(name).map(|server| server.facts(0)).or_else(|| {
+        let now = self.get(name).map(|server| server.facts(0, 0)).or_else(|| {
             let unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
             unreached.get(name).map(|(spec, why)| unknown(name, spec, why, 0))
         });
@@ -138,12 +143,21 @@ impl Servers {
     }
 }
 
+/// Connections that the plans of a server's tenants promise them in sum.
+pub fn promised(server: &str, ledger: &Ledger, plans: &Store<Plan>) -> i64 {
+    let promise =
+        |plan: &str| plans.get(&ObjectRef::new(plan)).map_or(0, |plan| plan.spec.database.max_connections.into());
+    ledger.promised_on(server, promise)
+}
+
 /// A server that was never reached.
 fn unknown(name: &str, spec: &DatabaseServerSpec, why: &str, tenants: usize) -> ServerFacts {
     ServerFacts {
         name: name.to_owned(),
         spec: spec.clone(),
         tenants,
+        promised: 0,
+        budget: None,
         open: Err(why.to_owned()),
         schema: None,
         pooler: PoolerAddress::default(),

@@ -14,8 +14,8 @@ use crate::apply::gate::Gate;
 use crate::apply::{self, ApplyError};
 use crate::desired::catalogue::Catalogue;
 use crate::desired::facts::{PoolerAddress, Seen, ServerFacts};
-use crate::desired::names;
 use crate::desired::sql::Batch;
+use crate::desired::{names, server};
 use crate::error::chain;
 use crate::observe::inventory::{self, Inventory};
 
@@ -113,14 +113,11 @@ impl Server {
         self.lock().spec = spec;
     }
 
-    /// Its spec.
-    pub fn spec(&self) -> DatabaseServerSpec {
-        self.lock().spec.clone()
-    }
-
     /// As far as tenants are concerned. `tenants`: how many the ledger places on it.
-    pub fn facts(&self, tenants: usize) -> ServerFacts {
+    /// `promised`: connections that the plans of those promise them.
+    pub fn facts(&self, tenants: usize, promised: i64) -> ServerFacts {
         let state = self.lock();
+        let budget = state.seen.as_ref().map(|seen| server::budget(&state.spec.capacity, seen.connections));
         let open = match (&state.problem, &state.closed, &state.schema) {
             (Some(problem), _, _) => Err(problem.clone()),
             (None, Some(closed), _) => Err(closed.clone()),
@@ -131,6 +128,8 @@ impl Server {
             name: self.name.clone(),
             spec: state.spec.clone(),
             tenants,
+            promised,
+            budget,
             open,
             schema: state.schema.clone(),
             pooler: state.pooler.clone(),
@@ -243,6 +242,15 @@ impl Server {
             catalogue.databases.insert(name.clone(), database.clone());
         }
         (Seen::Known(catalogue), warm)
+    }
+
+    /// Sessions in a database, whoever has them.
+    ///
+    /// # Errors
+    /// The server did not answer.
+    pub async fn sessions(&self, database: &str) -> Result<i64, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        inventory::sessions(&mut connection, database).await
     }
 
     /// Asks the server for the tenant's part of the catalogue when a statement of it failed before.

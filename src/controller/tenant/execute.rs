@@ -12,6 +12,7 @@ use crate::api::tenant::DeletionPolicy;
 use crate::api::welcome::{self, Welcome};
 use crate::apply::kubernetes::Beside;
 use crate::apply::{self, ApplyError, kubernetes};
+use crate::central::Room;
 use crate::controller::server::pool;
 use crate::controller::servers::Server;
 use crate::desired::effect::Effect;
@@ -62,14 +63,14 @@ impl Visit<'_> {
                 return Ok(Gone::Yes);
             }
             Effect::Register { server } => {
-                let most = server.as_deref().map(|server| (server, self.most_on(server)));
+                let place = server.as_deref().map(|server| (server, self.room_on(server)));
                 let (central, ledger) = (&context.central, &context.ledger);
                 self.refused = apply::ledger::register(
                     central,
                     ledger,
                     &self.tenant,
                     facts.plan.as_ref(),
-                    most,
+                    place,
                     facts.marked.as_ref(),
                 )
                 .await?;
@@ -112,7 +113,7 @@ impl Visit<'_> {
         let context = self.context;
         let (central, ledger) = (&context.central, &context.ledger);
         match effect {
-            Effect::Place { server } => apply::ledger::place(central, ledger, uuid, server, self.most_on(server)).await,
+            Effect::Place { server } => apply::ledger::place(central, ledger, uuid, server, self.room_on(server)).await,
             Effect::Sql { server, batch } => {
                 let result = self.server(server)?.run(batch, Some(uuid)).await;
                 context.refill.notify_one();
@@ -165,9 +166,12 @@ impl Visit<'_> {
         agreed.then_some(()).ok_or_else(|| ApplyError::Stale(format!("Tenant {} has changed", self.tenant.name_any())))
     }
 
-    /// Tenants that a server may have; one that is not known any more takes none.
-    fn most_on(&self, server: &str) -> i32 {
-        self.context.servers.get(server).map_or(0, |server| server.spec().capacity.max_tenants)
+    /// What a server may hold; one that is not known any more, or was not seen yet, takes nobody.
+    fn room_on(&self, server: &str) -> Room {
+        self.context.servers.get(server).map_or(Room { tenants: 0, connections: 0 }, |server| {
+            let facts = server.facts(0, 0);
+            Room { tenants: facts.spec.capacity.max_tenants.into(), connections: facts.budget.unwrap_or_default() }
+        })
     }
 
     fn server(&self, name: &str) -> Result<Arc<Server>, ApplyError> {

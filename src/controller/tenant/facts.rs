@@ -1,22 +1,28 @@
 //! See: everything that is known of one Tenant, gathered from what the watches, the ledger and the servers have shown.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::{Visit, WATCH_LAG};
 use crate::api::ANNOTATION_HASH;
+use crate::api::plan::PlanSpec;
+use crate::api::tenant::TenantState;
 use crate::controller::context::Written;
+use crate::controller::servers::Server;
+use crate::desired::catalogue::Catalogue;
 use crate::desired::facts::{Facts, LedgerFact, MarkedData, Published, Reach, Refusal, SecretFact, Seen};
 use crate::desired::registration::may_make_database;
 use crate::desired::scram::Credential;
-use crate::desired::{database, names};
+use crate::desired::{database, names, rotation};
 use crate::observe::ledger::uid;
 
 impl Visit<'_> {
     pub(super) async fn facts(&self) -> Facts {
         let context = self.context;
+        // Whole seconds, as the API server keeps them: else what was written never equals what is seen.
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
         let namespace = self.tenant.namespace().unwrap_or_default();
         let ledger = match &self.refused {
             Some(refusal) => Seen::Known(LedgerFact::Refused(refusal.clone())),
@@ -30,12 +36,12 @@ impl Visit<'_> {
             && self.tenant.metadata.deletion_timestamp.is_none();
         let known = server.as_deref().and_then(|server| context.servers.get(server));
         let unreached = server.as_deref().and_then(|server| context.servers.unreached(server));
-        let (catalogue, warm) = match (uuid, known) {
+        let (catalogue, warm) = match (uuid, &known) {
             (Some(uuid), Some(known)) => known.view(uuid, reserve).await,
             (Some(_), None) if server.is_some() => {
                 (Seen::Unreachable(unreached.unwrap_or_else(|| "there is no such DatabaseServer".into())), None)
             }
-            _ => (Seen::Known(crate::desired::catalogue::Catalogue::default()), None),
+            _ => (Seen::Known(Catalogue::default()), None),
         };
         let marked = match &ledger {
             Seen::Known(LedgerFact::Refused(Refusal::LedgerLost { uuid })) => self.marked(*uuid).await,
@@ -44,19 +50,33 @@ impl Visit<'_> {
         let nothing = Published { entry: None, reach: Reach::All };
         let routing = uuid.map_or(Published { entry: None, reach: Reach::All }, |uuid| context.fleet.routing(uuid));
         let pooler = uuid.zip(server.as_deref()).map_or(nothing, |(uuid, server)| context.fleet.pooler(server, uuid));
+        let next = match (uuid, &routing.entry) {
+            (Some(uuid), Some(published)) if rotation::is_due(&self.tenant, published, now) => {
+                Some(context.memory.next_credential(uuid))
+            }
+            _ => None,
+        };
+        let awake = uuid
+            .filter(|_| self.tenant.spec.state == TenantState::Hibernated)
+            .and_then(|uuid| context.fleet.awake(uuid, routing.entry.as_ref(), context.settings.sleep_after));
+        let plan = context.plans.get(&ObjectRef::new(&self.tenant.spec.plan_ref.name)).map(|plan| plan.spec.clone());
+        let sessions = self.sessions(uuid, known.as_deref(), plan.as_ref(), &catalogue).await;
         let password = routing.entry.as_ref().map(|entry| entry.database.password.as_str());
         let mut tenant = self.tenant.clone();
         if let Some(written) = context.memory.status(uid(&tenant), tenant.status.as_ref()) {
             tenant.status = Some(written);
         }
         Facts {
-            // Whole seconds, as the API server keeps them: else what was written never equals what is seen.
-            now: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
+            now,
+            next,
+            overlap: SignedDuration::try_from(context.settings.rotation_overlap).unwrap_or(SignedDuration::MAX),
+            awake_until: awake.map(|left| now + left),
+            sessions,
+            plan,
             epoch: context.epoch(),
             base_domain: context.settings.base_domain.clone(),
             namespace_served: context.settings.tenant_namespaces.contains(&namespace),
-            plan: context.plans.get(&ObjectRef::new(&tenant.spec.plan_ref.name)).map(|plan| plan.spec.clone()),
-            servers: context.servers.facts(&context.ledger),
+            servers: context.servers.facts(&context.ledger, &context.plans),
             credential: uuid.map_or_else(Credential::default, |uuid| context.memory.credential(uuid, password)),
             binding: self.secret(&namespace, &names::binding(&self.tenant.name_any())),
             welcome: self.secret(&namespace, &names::welcome(&self.tenant.name_any())),
@@ -70,12 +90,30 @@ impl Visit<'_> {
         }
     }
 
+    /// Sessions in the tenant's database, where its limit is to shrink: nobody else asks.
+    async fn sessions(
+        &self,
+        uuid: Option<Uuid>,
+        server: Option<&Server>,
+        plan: Option<&PlanSpec>,
+        catalogue: &Seen<Catalogue>,
+    ) -> Option<i64> {
+        let Seen::Known(catalogue) = catalogue else { return None };
+        let name = names::database(uuid?);
+        let shrinks = catalogue.databases.get(&name)?.connection_limit > plan?.database.max_connections;
+        if !shrinks {
+            return None;
+        }
+        // Not known: as many as there can be.
+        Some(server?.sessions(&name).await.unwrap_or(i64::MAX))
+    }
+
     /// The database of a uuid that the ledger lost. Every server must have been seen, because one that was not may have
     /// it too; and the mark must name this object, because `status.uuid` is what anybody wrote there.
     async fn marked(&self, uuid: Uuid) -> Option<MarkedData> {
         let servers = &self.context.servers;
         let mut found = Vec::new();
-        for facts in servers.facts(&self.context.ledger) {
+        for facts in servers.facts(&self.context.ledger, &self.context.plans) {
             let server = servers.get(&facts.name)?;
             let (Seen::Known(catalogue), _) = server.view(uuid, false).await else { return None };
             let mark = catalogue.databases.get(&names::database(uuid)).and_then(database::mark_of);

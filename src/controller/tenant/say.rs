@@ -24,6 +24,9 @@ use crate::observe::ledger::uid;
 /// That a Tenant is being provisioned, and each step of it, is told only when it takes longer than this.
 const DETAIL: Duration = Duration::from_secs(2);
 
+/// How often a database is looked at whose connection limit waits for sessions to end.
+const SHRINKING: Duration = Duration::from_secs(15);
+
 impl Visit<'_> {
     /// Writes the status when it says something new, and decides when to come again without a change.
     pub(super) async fn conclude(
@@ -37,18 +40,20 @@ impl Visit<'_> {
         let status = status::status(facts, outlook, failure);
         let before = facts.tenant.status.clone().unwrap_or_default();
         // An object that is on its way out says something only when it is held.
+        let object = uid(&self.tenant);
         if before == status || (deleting && is_at_work && outlook.trouble().is_none()) {
+            self.context.memory.settled(object);
             return Ok(self.next(facts, outlook));
         }
-        let object = uid(&self.tenant);
-        // The first word on a new Tenant, and from one step of provisioning to the next: nobody reads what is replaced
-        // within a moment, and each would be a write.
-        let news = ready(&before).is_some() && !is_provisioning(&before);
-        if !news
-            && is_provisioning(&status)
-            && let Some(rest) = self.context.memory.status_rests(object, DETAIL)
-        {
-            return Ok(Action::requeue(rest));
+        // The first word on a new Tenant, from one step of provisioning to the next, and that one which is ready is being
+        // changed: nobody reads what is replaced within a moment, and each would be a write.
+        let is_news = ready(&before).is_some() && !is_provisioning(&before);
+        if is_provisioning(&status) {
+            let memory = &self.context.memory;
+            let rest = if is_news { memory.work_rests(object, DETAIL) } else { memory.status_rests(object, DETAIL) };
+            if let Some(rest) = rest {
+                return Ok(Action::requeue(rest));
+            }
         }
         let written = kubernetes::write_status(&self.context.client, &self.tenant, &status);
         self.context.gate.pass("write the status", written).await?;
@@ -116,8 +121,14 @@ fn is_provisioning(status: &TenantStatus) -> bool {
 
 /// When to come again: soon for what waits without anybody telling us, else at the next resync.
 fn next_visit(facts: &Facts, outlook: &Outlook, resync: Duration) -> Action {
+    let shrinks = facts.sessions.map(|_| SHRINKING);
+    let by_clock = status::next_change(facts).map(|time| {
+        let left = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
+        // What is compared are whole seconds.
+        left + Duration::from_millis(100)
+    });
     match outlook.trouble() {
-        None => Action::requeue(resync),
+        None => Action::requeue([shrinks, by_clock].into_iter().flatten().fold(resync, Duration::min)),
         Some(Health::Blocked(..)) => Action::requeue(Duration::from_secs(15).min(resync)),
         Some(_) => {
             let waits = [&facts.pooler.reach, &facts.routing.reach].into_iter().find_map(|reach| match reach {

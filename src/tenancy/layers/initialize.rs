@@ -27,6 +27,9 @@ pub async fn initialize_tenancy(State(tenancy): State<Tenancy>, mut request: Req
     );
     let is_write = !is_read(request.method()) && !tenancy.is_always_served(request.uri().path());
     let refusal = refused(entry.state, is_write);
+    if entry.sleeps {
+        tenancy.acknowledgements().want(entry.uuid);
+    }
     request.extensions_mut().insert(TenantContext::new(entry, host, &tenancy, span.clone()));
     async {
         let response = match refusal {
@@ -47,7 +50,7 @@ fn refused(state: TenantState, is_write: bool) -> Option<Refusal> {
         TenantState::Active => None,
         TenantState::ReadOnly => is_write.then_some(Refusal::ReadOnly),
         TenantState::Suspended => Some(Refusal::Suspended),
-        // The first cut does not wake anything; it says when to try again.
+        // Whoever asks has been told of, and the tenant is on its way up.
         TenantState::Hibernated => Some(Refusal::Hibernated),
     }
 }
