@@ -68,8 +68,8 @@ pub struct OperatorSettings {
     /// How long a login still works after the other one has taken its place, for whoever reads the binding Secret.
     #[arg(long, env = "MOS_ROTATION_OVERLAP", default_value = "2m", value_parser = parse_duration)]
     pub rotation_overlap: Duration,
-    /// A hibernated tenant that was woken sleeps again when nobody asked for it for so long; at least two minutes, because
-    /// the app tells of requests every half a minute.
+    /// A hibernated tenant that was woken sleeps again when nobody asked for it for so long; at least a minute, because the
+    /// app tells of requests every half a minute.
     #[arg(long, env = "MOS_SLEEP_AFTER", default_value = "30m", value_parser = parse_duration)]
     pub sleep_after: Duration,
     /// How often everything is compared again.

@@ -39,7 +39,13 @@ pub async fn heal(world: &World) {
         world.change_secret(OPERATOR, SERVER, &[("password", &password)]).await;
         world.merge(&world.secrets(OPERATOR), SERVER, &json!({ "data": { "password.right": null } })).await;
     }
-    world.merge(&world.servers(), SERVER, &json!({ "spec": { "capacity": { "maxTenants": 1000 } } })).await;
+    world
+        .merge(
+            &world.servers(),
+            SERVER,
+            &json!({ "spec": { "capacity": { "maxTenants": 1000, "connectionOvercommit": 100 } } }),
+        )
+        .await;
     world.scale_operator(1).await;
     world.server_becomes(90, "True", "Active").await;
 }

@@ -9,6 +9,7 @@ mod browser;
 mod cleanup;
 mod dump;
 mod hosts;
+mod load;
 mod logins;
 mod operator;
 mod outage;
@@ -23,6 +24,7 @@ use futures::FutureExt;
 
 pub use browser::{Browser, Screen};
 pub use hosts::Answer;
+pub use load::Seen;
 pub use logins::{Binding, refusal};
 pub use outage::Outage;
 pub use people::Person;

@@ -51,6 +51,23 @@ impl World {
         created.unwrap_or_else(|error| panic!("creating Tenant {name}: {error}"))
     }
 
+    /// Creates a Plan; `spec` is merged over the smallest one.
+    pub async fn plan(&self, name: &str, spec: Value) {
+        let mut all = json!({ "displayName": "Of a test", "price": "1.00", "features": ["assets", "routines", "api"] });
+        if let (Some(all), Value::Object(spec)) = (all.as_object_mut(), spec) {
+            all.extend(spec);
+        }
+        let plan = json!({
+            "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "Plan",
+            "metadata": { "name": name, "labels": { LABEL: "true" } }, "spec": all,
+        });
+        let plan = serde_json::from_value(plan).expect("a Plan as the API has it");
+        self.plans()
+            .create(&PostParams::default(), &plan)
+            .await
+            .unwrap_or_else(|error| panic!("creating Plan {name}: {error}"));
+    }
+
     /// Creates a Tenant and waits until it is Ready; its uuid.
     pub async fn ready(&self, name: &str, spec: Value) -> String {
         self.create(name, spec).await;

@@ -3,18 +3,9 @@
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
-use maintenance_os::api::{Plan, Tenant};
+use maintenance_os::api::Tenant;
 use maintenance_os_e2e::{World, promise, within};
 use serde_json::{Value, json};
-
-fn plan(name: &str, active: bool) -> Plan {
-    serde_json::from_value(json!({
-        "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "Plan",
-        "metadata": { "name": name, "labels": { "maintenance-os-e2e": "true" } },
-        "spec": { "displayName": "Of a test", "price": "1.00", "active": active },
-    }))
-    .expect("a Plan as the API has it")
-}
 
 #[tokio::test]
 async fn a_tenant_waits_for_its_plan_and_for_the_plan_to_be_sold() {
@@ -23,7 +14,7 @@ async fn a_tenant_waits_for_its_plan_and_for_the_plan_to_be_sold() {
         world.create(&name, json!({ "planRef": { "name": plan_name } })).await;
         let missing = world.becomes(10, &name, "False", "PlanNotFound").await;
         assert!(missing.message.contains(&plan_name) && missing.message.contains("create it"), "{}", missing.message);
-        world.plans().create(&PostParams::default(), &plan(&plan_name, false)).await.expect("creating a Plan");
+        world.plan(&plan_name, json!({ "active": false })).await;
         world.becomes(10, &name, "False", "PlanInactive").await;
         assert_eq!(world.ledger(&name).await, [], "nothing was made");
         world.merge(&world.plans(), &plan_name, &json!({ "spec": { "active": true } })).await;
@@ -32,7 +23,7 @@ async fn a_tenant_waits_for_its_plan_and_for_the_plan_to_be_sold() {
         world.plans().delete(&plan_name, &DeleteParams::default()).await.expect("deleting the Plan");
         world.becomes(15, &name, "False", "PlanNotFound").await;
         world.answers(5, &name, 200).await;
-        world.plans().create(&PostParams::default(), &plan(&plan_name, false)).await.expect("creating a Plan");
+        world.plan(&plan_name, json!({ "active": false })).await;
         world.becomes_ready(15, &name).await;
     })
     .await;

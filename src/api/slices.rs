@@ -58,7 +58,7 @@ pub struct Acknowledgement {
     pub version: u64,
     /// Slice name to the generation that is served.
     pub slices: BTreeMap<String, u64>,
-    /// Tenants that sleep, or would, and that somebody asked for within the last minute.
+    /// Tenants that sleep, or would, and that somebody asked for within the last 35 seconds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wanted: Vec<Uuid>,
 }

@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_secs(25);
 
 /// How long a tenant counts as wanted after somebody asked for it. Longer than a poll, so that each poll finds whoever is
 /// asked for all the time.
-const WANTED: Duration = Duration::from_secs(60);
+const WANTED: Duration = Duration::from_secs(35);
 
 /// What a reader serves right now, and for whom it is asked. Clones share it.
 #[derive(Clone)]

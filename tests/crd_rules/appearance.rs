@@ -31,7 +31,7 @@ async fn kubectl_get_shows_the_columns_of_the_readme_in_their_order() {
     let expected = [
         ("tenants", "NAME PLAN READY STATUS HOST SCHEMA BACKUP AGE", "DATABASE SERVER MESSAGE"),
         ("plans", "NAME PRICE CURRENCY ACTIVE TENANTS AGE", ""),
-        ("databaseservers", "NAME READY TENANTS CAPACITY WARM VERSION AGE", "MESSAGE"),
+        ("databaseservers", "NAME READY TENANTS CAPACITY WARM PROMISED BUDGET VERSION AGE", "MESSAGE"),
     ];
     for (plural, shown, wide) in expected {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -123,7 +123,7 @@ async fn the_smallest_objects_are_given_the_documented_defaults() {
     let spec = create(&client, &server::kind(), None, &name, json!({"pooler": {"replicas": 3}})).await;
     let expected = json!({
         "connectionSecretRef": {"name": "pg-eu-1"}, "sslMode": "verify-full", "warmPool": {"size": 20},
-        "capacity": {"maxTenants": 1000, "maxConnections": 400},
+        "capacity": {"maxTenants": 1000, "maxConnections": 400, "connectionOvercommit": 1},
         "pooler": {
             "replicas": 3, "poolMode": "transaction", "maxClientConn": 1000, "defaultPoolSize": 25, "reservePoolSize": 5,
             "reservePoolTimeout": 3, "serverLifetime": 3600

@@ -34,6 +34,7 @@ fn lines() -> Vec<Line> {
     lines.extend([
         range("spec.capacity.maxTenants", 0, 5000),
         range("spec.capacity.maxConnections", 10, 100_000),
+        range("spec.capacity.connectionOvercommit", 1, 1000),
         range("spec.warmPool.size", 0, 500),
         range("spec.pooler.replicas", 0, 20),
         range("spec.pooler.maxClientConn", 10, 100_000),

@@ -65,6 +65,7 @@ fn values() -> Vec<Line> {
         line("spec.credentials.rotateEvery", "minLength", json!("9m"), json!("9"), SHORT),
         line("spec.credentials.rotateEvery", "maxLength", json!("999999h999999m99999999s"), json!("1h".repeat(13)), LONG),
         line("spec.credentials.rotateEvery", "pattern", json!("720h"), json!("-720h"), DURATION),
+        line("spec.credentials.rotateEvery", "rule", json!("1m"), json!("59s"), "spec.credentials.rotateEvery must be at least 1m: 720h is usual; to renew the password now, annotate the Tenant with tenancy.maintenance-os.com/rotate"),
         line("spec.metadata", "rule", notes(64), notes(65), "spec.metadata has more than 64 entries: keep long data elsewhere"),
         line("spec.domains", "maxItems", hosts(16), hosts(17), "must have at most 16 items"),
         line("spec.domains", "unique", json!([{"host": "a.example"}, {"host": "b.example"}]), json!([{"host": "a.example"}, {"host": "a.example"}]), "Duplicate value"),

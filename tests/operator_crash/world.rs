@@ -44,7 +44,7 @@ fn variable(name: &str) -> String {
 
 fn server(name: &str) -> Value {
     json!({ "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "DatabaseServer", "metadata": { "name": name },
-        "spec": { "connectionSecretRef": { "name": SERVER }, "warmPool": { "size": 1 }, "pooler": { "replicas": 1 } } })
+        "spec": { "connectionSecretRef": { "name": SERVER }, "warmPool": { "size": 1 }, "capacity": { "connectionOvercommit": 100 }, "pooler": { "replicas": 1 } } })
 }
 
 /// Asks until there is an answer.
