@@ -19,7 +19,7 @@ use maintenance_os::api::pooler::{PoolerEntry, PoolerSettings, PoolerSlice, Pool
 use maintenance_os::api::server::{PoolMode, SslMode};
 use maintenance_os::api::slices::{Acknowledgement, SCHEMA, SLICE_COUNT, pooler_settings, pooler_slice, slice_of};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
@@ -122,7 +122,7 @@ impl Tenant {
             users.push(PoolerUser { name, verifier });
         }
         let (uuid, database) = (self.uuid, self.name.clone());
-        PoolerEntry { uuid, database, pool_size: 5, reserve_pool: 1, max_db_connections: 6, users }
+        PoolerEntry { uuid, database, pool_size: 5, reserve_pool: 1, max_db_connections: 6, read_only: false, users }
     }
 
     fn slice(&self) -> String {
@@ -413,6 +413,27 @@ async fn sessions_of_a_removed_or_changed_login_end_before_it_is_acknowledged() 
     assert!(is_ended(a).await, "a session of a removed login goes on");
     assert!(pooler.connect(&tenant.login('a'), "another", &tenant.name).await.is_err());
     b.execute("SELECT 1").await.expect("the other login's session is left alone");
+}
+
+#[tokio::test]
+async fn a_tenant_that_becomes_read_only_is_so_for_clients_that_are_connected_already() {
+    let (pooler, tenant) = (Pooler::start().await, Tenant::create().await);
+    let entry = tenant.entry().await;
+    pooler.serve(&tenant.slice(), 1, vec![entry.clone()]).await;
+    pooler.acknowledges(&tenant.slice(), 1).await;
+    let mut session = pooler.login(&tenant, 'a').await.unwrap();
+    let mut read_only = async || -> String {
+        sqlx::raw_sql("SHOW transaction_read_only").fetch_one(&mut session).await.unwrap().get(0)
+    };
+    assert_eq!(read_only().await, "off");
+    for (generation, value) in [(2, "on"), (3, "off")] {
+        let set = format!(r#"ALTER DATABASE "{}" SET default_transaction_read_only = {value}"#, tenant.name);
+        administrator().await.execute(AssertSqlSafe(set)).await.unwrap();
+        let entry = PoolerEntry { read_only: value == "on", ..entry.clone() };
+        pooler.serve(&tenant.slice(), generation, vec![entry]).await;
+        pooler.acknowledges(&tenant.slice(), generation).await;
+        assert_eq!(read_only().await, value, "on a client's old session");
+    }
 }
 
 #[tokio::test]

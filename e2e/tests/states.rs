@@ -25,26 +25,34 @@ async fn a_suspension_cuts_off_visitors_pooler_and_sessions_within_five_seconds(
         let cut = async {
             let begun = Instant::now();
             set_state(world, &name, "Suspended").await;
-            let served = world.under_load(&admin, async {
+            let hosts = async {
                 within(CUT_OFF, "no host serves it", async || {
                     let answer = world.try_get(&name, "/sign-in").await?;
                     if answer.status == 503 { Ok(()) } else { Err(format!("{}", answer.status)) }
                 })
                 .await;
                 begun.elapsed()
-            });
-            let (hosts, _) = served.await;
-            within(CUT_OFF, "no session of its logins is left", async || {
-                let left = format!("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'tenant_{uuid}%'");
-                let left = world.psql("template1", &left).await.concat();
-                if left == "0" { Ok(()) } else { Err(format!("{left} sessions")) }
-            })
-            .await;
-            (hosts, begun.elapsed())
+            };
+            let sessions = async {
+                within(CUT_OFF, "no session of its logins is left", async || {
+                    let left = format!("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'tenant_{uuid}%'");
+                    let left = world.psql("template1", &left).await.concat();
+                    if left == "0" { Ok(()) } else { Err(format!("{left} sessions")) }
+                })
+                .await;
+                begun.elapsed()
+            };
+            // Requests that are on their way may take their time to fail; nothing new is served.
+            let both = async { tokio::join!(hosts, sessions) };
+            world.under_load(&admin, both).await.0
         };
-        let (pooled, direct, (hosts, all)) = tokio::join!(long(&mut pooled), long(&mut direct), cut);
+        let (pooled, direct, (hosts, sessions)) = tokio::join!(long(&mut pooled), long(&mut direct), cut);
         assert!(pooled.is_err() && direct.is_err(), "queries that were running went on: {pooled:?} {direct:?}");
-        assert!(all < Duration::from_secs(CUT_OFF), "hosts after {hosts:?}, everything after {all:?}");
+        assert!(
+            hosts.max(sessions) < Duration::from_secs(CUT_OFF),
+            "hosts after {hosts:?}, sessions after {sessions:?}"
+        );
+        println!("cut off: hosts after {hosts:?}, sessions after {sessions:?}");
         assert!(refusal(binding.pooled(&database).await).await.is_some(), "a login through the pooler");
         assert!(refusal(binding.direct(&database).await).await.is_some(), "a login past the pooler");
         world.becomes(15, &name, "True", "Suspended").await;
@@ -54,7 +62,7 @@ async fn a_suspension_cuts_off_visitors_pooler_and_sessions_within_five_seconds(
 
         set_state(world, &name, "Active").await;
         world.becomes(30, &name, "True", "Active").await;
-        world.answers(10, &name, 401).await;
+        world.answers(10, &name, 200).await;
         let page = admin.page(world, "/").await;
         assert_eq!(page.status, 303, "the session from before has ended: {}", page.body);
         assert_eq!(admin.sign_in(world).await.status, 303);
@@ -216,7 +224,7 @@ async fn a_server_promises_no_more_connections_than_it_may() {
         world.merge(&world.tenants(), &roomy, &json!({ "spec": { "planRef": { "name": greedy } } })).await;
         let ready = world.becomes(20, &roomy, "False", "CapacityExceeded").await;
         assert!(ready.message.contains("served with 25 connections as before"), "{}", ready.message);
-        world.answers(5, &roomy, 401).await;
+        world.answers(5, &roomy, 200).await;
         world.others_are_served().await;
         world.merge(&world.servers(), "pg-demo-1", &overcommit(100)).await;
         world.becomes_ready(40, &refused).await;

@@ -74,6 +74,9 @@ pub struct PoolerEntry {
     pub reserve_pool: i32,
     /// PgBouncer's `max_db_connections` of the entry, for one replica.
     pub max_db_connections: i32,
+    /// The tenant is read-only: connections to its server that were made before are of no use any more, whenever this changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// Logins with their SCRAM verifiers; never a password.
     pub users: Vec<PoolerUser>,
 }

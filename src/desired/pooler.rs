@@ -51,7 +51,7 @@ pub fn plan(facts: &Facts, server: &ServerFacts, wanted: &PoolerEntry) -> PartPl
 
 /// The entry that a tenant is to have. Sizes are those of one replica, so that all replicas together stay within the
 /// database's limit, with [`RESERVED`] connections to spare (decision D8).
-pub fn entry(uuid: Uuid, plan: &PlanDatabase, pooler: &Pooler, logins: &Logins) -> PoolerEntry {
+pub fn entry(uuid: Uuid, plan: &PlanDatabase, pooler: &Pooler, logins: &Logins, read_only: bool) -> PoolerEntry {
     let replicas = pooler.replicas.max(1);
     let most = most_per_replica(plan.max_connections, pooler);
     let pool_size = (plan.pool_size / replicas).clamp(1, most);
@@ -61,6 +61,7 @@ pub fn entry(uuid: Uuid, plan: &PlanDatabase, pooler: &Pooler, logins: &Logins) 
         pool_size,
         reserve_pool: pooler.reserve_pool_size.min(most - pool_size),
         max_db_connections: most,
+        read_only,
         users: std::iter::once(active(uuid, logins)).chain(logins.kept_at_pooler.clone()).collect(),
     }
 }
@@ -95,7 +96,7 @@ mod tests {
             for (pool_size, max_connections) in [(1, 4), (10, 25), (22, 25), (100, 103)] {
                 let plan = PlanDatabase { pool_size, max_connections, ..PlanDatabase::default() };
                 let pooler = Pooler { replicas, ..Pooler::default() };
-                let entry = entry(Uuid::nil(), &plan, &pooler, &Logins::default());
+                let entry = entry(Uuid::nil(), &plan, &pooler, &Logins::default(), false);
                 assert!(entry.pool_size >= 1 && entry.pool_size + entry.reserve_pool <= entry.max_db_connections);
                 assert!(
                     replicas > max_connections - RESERVED

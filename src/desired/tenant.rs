@@ -187,9 +187,10 @@ fn database(
     server: &ServerFacts,
     plan: &PlanSpec,
 ) -> (Logins, Wanted, PoolerEntry, PartPlan) {
+    let read_only = facts.tenant.spec.state == TenantState::ReadOnly;
     let (sizes, held) = budget::granted(facts, row, server, &plan.database);
     let with = |logins: Logins| {
-        let entry = pooler::entry(row.uuid, &sizes, &server.spec.pooler, &logins);
+        let entry = pooler::entry(row.uuid, &sizes, &server.spec.pooler, &logins, read_only);
         let limit = pooler::connection_limit(facts, &sizes, &entry, provisioning::connection_limit(facts, row));
         let wanted = provisioning::wanted(facts, row, plan, &logins, limit);
         let mut plan = provisioning::plan(facts, row, server, &wanted);

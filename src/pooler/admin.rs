@@ -99,6 +99,15 @@ impl Admin {
         self.command("RELOAD").await
     }
 
+    /// Has the connections to an entry's server closed as soon as nobody uses them, so that the next ones have its settings.
+    pub async fn reconnect(&mut self, database: &str) -> anyhow::Result<()> {
+        match self.command(&format!("RECONNECT \"{database}\"")).await {
+            // Nobody has connected yet, or not any more.
+            Err(error) if format!("{error:#}").contains("no such database") => Ok(()),
+            result => result,
+        }
+    }
+
     /// Ends every connection to an entry that should be gone.
     pub async fn kill(&mut self, database: &str) -> anyhow::Result<()> {
         // Names that are ours have no quote; one that is not ours may.

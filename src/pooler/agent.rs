@@ -195,7 +195,13 @@ impl Agent {
     async fn reload(&mut self) -> anyhow::Result<()> {
         let wanted = self.reader.view();
         let start = Instant::now();
-        let result = enforce::reload(&self.place, wanted, enforce::changed(&self.served, wanted)).await;
+        let result = enforce::reload(
+            &self.place,
+            wanted,
+            enforce::changed(&self.served, wanted),
+            enforce::turned(&self.served, wanted),
+        )
+        .await;
         let outcome = Outcome { result: if result.is_ok() { "ok" } else { "error" } };
         self.metrics.reloads.get_or_create(&outcome).inc();
         self.metrics.reload_duration.observe(start.elapsed().as_secs_f64());

@@ -53,8 +53,13 @@ pub struct Differences {
 /// RELOADs and ends what should be gone; returns when nothing is left to do.
 ///
 /// `changed`: logins whose verifier is not what it was. What is returned goes to [`check`], because such a login may have
-/// begun before the RELOAD and end after it.
-pub async fn reload(place: &Place, wanted: &View, changed: BTreeSet<String>) -> anyhow::Result<Revoked> {
+/// begun before the RELOAD and end after it. `turned`: databases whose settings on the server are others than before.
+pub async fn reload(
+    place: &Place,
+    wanted: &View,
+    changed: BTreeSet<String>,
+    turned: BTreeSet<String>,
+) -> anyhow::Result<Revoked> {
     let mut admin = Admin::connect(place).await?;
     admin.reload().await?;
     admin.close().await;
@@ -65,6 +70,9 @@ pub async fn reload(place: &Place, wanted: &View, changed: BTreeSet<String>) -> 
     let before = Before { client: below, until: Instant::now() + Duration::from_secs(2 * LOGIN_SECONDS) };
     let revoked = Revoked(changed.into_iter().map(|user| (user, before)).collect());
 
+    for database in &turned {
+        admin.reconnect(database).await?;
+    }
     let deadline = Instant::now() + PATIENCE;
     loop {
         let left = differences(wanted, &revoked, &admin.databases().await?, &admin.clients().await?);
@@ -152,6 +160,14 @@ pub fn changed(served: &View, wanted: &View) -> BTreeSet<String> {
         .filter(|(name, verifier)| differs(name, verifier))
         .map(|(name, _)| name.to_owned())
         .collect()
+}
+
+/// Databases of entries that are in both views and became read-only or writable. The server applies that to new sessions.
+pub fn turned(served: &View, wanted: &View) -> BTreeSet<String> {
+    let before: BTreeMap<_, _> = served.entries().map(|entry| (&entry.database, entry.read_only)).collect();
+    let turned =
+        wanted.entries().filter(|entry| before.get(&entry.database).is_some_and(|was| *was != entry.read_only));
+    turned.map(|entry| entry.database.clone()).collect()
 }
 
 impl Differences {

@@ -38,6 +38,7 @@ pub(super) fn entry(number: u32) -> PoolerEntry {
         pool_size: 5,
         reserve_pool: 2,
         max_db_connections: 7,
+        read_only: false,
     }
 }
 

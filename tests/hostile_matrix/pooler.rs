@@ -151,7 +151,7 @@ pub fn entry(tenant: &Tenant) -> PoolerEntry {
     let (plan, pooler) = (PlanDatabase::default(), server::Pooler::default());
     let credential = Credential { verifier: tenant.wanted.verifier.clone(), ..Credential::default() };
     let logins = Logins { active: tenant.wanted.slot, credential, ..Logins::default() };
-    pooler::entry(tenant.uuid(), &plan, &pooler, &logins)
+    pooler::entry(tenant.uuid(), &plan, &pooler, &logins, false)
 }
 
 fn write_slices(directory: &Path, fleet: &Fleet) {
