@@ -8,14 +8,15 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::api::{DatabaseServer, Plan, Tenant};
+use crate::api::{DatabaseServer, Plan, SchemaRollout, Tenant};
 
 /// File name and content of every custom resource definition.
 ///
 /// # Errors
 /// A definition that cannot be written as YAML.
 pub fn crd_files() -> anyhow::Result<Vec<(String, String)>> {
-    let definitions: [CustomResourceDefinition; 3] = [Tenant::crd(), Plan::crd(), DatabaseServer::crd()];
+    let definitions: [CustomResourceDefinition; 4] =
+        [Tenant::crd(), Plan::crd(), DatabaseServer::crd(), SchemaRollout::crd()];
     definitions
         .into_iter()
         .map(|definition| {

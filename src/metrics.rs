@@ -23,6 +23,8 @@ pub struct Metrics {
     placed: Family<OfServer, Gauge>,
     promised: Family<OfServer, Gauge>,
     budget: Family<OfServer, Gauge>,
+    rollouts: Family<OfRollout, Gauge>,
+    schemas: Family<OfSchema, Gauge>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -45,6 +47,17 @@ struct OfServer {
     server: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfRollout {
+    rollout: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfSchema {
+    version: String,
+}
+
 impl Metrics {
     /// New figures and the registry that shows them.
     pub fn new() -> (Self, Arc<Mutex<Registry>>) {
@@ -58,6 +71,8 @@ impl Metrics {
             placed: Family::default(),
             promised: Family::default(),
             budget: Family::default(),
+            rollouts: Family::default(),
+            schemas: Family::default(),
         };
         let mut registry = Registry::default();
         registry.register("maintenance_os_tenant_visits", "Visits of Tenants", metrics.visits.clone());
@@ -88,6 +103,16 @@ impl Metrics {
             "Connections that may be promised on a server",
             metrics.budget.clone(),
         );
+        registry.register(
+            "maintenance_os_rollout_tenants",
+            "Tenants of the schema rollout that is under way",
+            metrics.rollouts.clone(),
+        );
+        registry.register(
+            "maintenance_os_schema_tenants",
+            "Tenants by the version of their schema",
+            metrics.schemas.clone(),
+        );
         (metrics, Arc::new(Mutex::new(registry)))
     }
 
@@ -106,6 +131,24 @@ impl Metrics {
         self.tenants.clear();
         for (reason, count) in counts {
             self.tenants.get_or_create(&Ready { reason }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Shows how far a schema rollout is.
+    pub fn show_rollout(&self, rollout: &str, counts: [(&'static str, usize); 3]) {
+        // One at a time is worked on.
+        self.rollouts.clear();
+        for (state, count) in counts {
+            let label = OfRollout { rollout: rollout.to_owned(), state };
+            self.rollouts.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Shows how many tenants have each version of the schema.
+    pub fn show_schemas(&self, counts: impl IntoIterator<Item = (String, usize)>) {
+        self.schemas.clear();
+        for (version, count) in counts {
+            self.schemas.get_or_create(&OfSchema { version }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

@@ -89,6 +89,7 @@ fn entry(number: usize, access: &DatabaseAccess) -> RoutingEntry {
         queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
+        schema_version: None,
     }
 }
 

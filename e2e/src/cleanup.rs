@@ -82,6 +82,8 @@ async fn remove(world: &World) {
     let secrets: Api<Secret> = world.secrets(CUSTOMERS);
     secrets.delete_collection(&at_once, &labelled).await.expect("deleting the Secrets of tests");
     world.plans().delete_collection(&at_once, &labelled).await.expect("deleting the Plans of tests");
+    let rollouts: Api<maintenance_os::api::SchemaRollout> = Api::all(world.client.clone());
+    rollouts.delete_collection(&at_once, &labelled).await.expect("deleting the SchemaRollouts of tests");
     world.servers().delete_collection(&at_once, &labelled).await.expect("deleting the DatabaseServers of tests");
     forget_data(world).await;
 }

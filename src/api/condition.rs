@@ -138,6 +138,10 @@ reasons! {
     Conflict,
     /// The object cannot be used as it is written; the message says where.
     InvalidSpec,
+    /// A SchemaRollout begins no further tenant until `spec.paused` is false.
+    Paused,
+    /// A SchemaRollout was ended by `spec.aborted`.
+    Aborted,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub mod condition;
 pub mod plan;
 pub mod pooler;
+pub mod rollout;
 pub mod routing;
 pub mod server;
 pub mod slices;
@@ -15,6 +16,7 @@ pub mod welcome;
 
 pub use condition::{ConditionType, Reason};
 pub use plan::Plan;
+pub use rollout::SchemaRollout;
 pub use server::DatabaseServer;
 pub use tenant::Tenant;
 
@@ -29,6 +31,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const FINALIZER: &str = "tenancy.maintenance-os.com/teardown";
 /// Label on everything we make: the tenant's uuid.
 pub const LABEL_TENANT: &str = "tenancy.maintenance-os.com/tenant";
+/// Label on a Tenant: the wave of a schema rollout that it belongs to.
+pub const LABEL_RING: &str = "tenancy.maintenance-os.com/ring";
 /// Label on slices: `routing` or the name of the database server whose pooler reads it.
 pub const LABEL_SLICE: &str = "tenancy.maintenance-os.com/slice";
 /// Label on what belongs to a database server's pooler: the server's name.

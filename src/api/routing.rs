@@ -48,6 +48,9 @@ pub struct RoutingEntry {
     pub subscription: Subscription,
     /// How to reach the tenant's database.
     pub database: DatabaseAccess,
+    /// Version of the app's schema in it: four digits. Absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<String>,
     /// The tenant's queue.
     pub queue: Queue,
     /// `tenants/<uuid>/`.

@@ -1,6 +1,8 @@
 //! The schema of a tenant's database, as plain SQL files that are applied in order.
 //!
-//! They are run once, in a template database, as the role that owns the tables. They hold no `GRANT` and no role's
+//! They are run once in a template database, and by a schema rollout in the databases that are there already, as the role
+//! that owns the tables. A file leaves the app of the release before it working (expand, fill, and contract a release later).
+//! One whose first line is `-- no transaction` runs its statements, parted by lines `-- next`, one by one; each may run again. They hold no `GRANT` and no role's
 //! name: who may use the tables is decided by whoever runs them, with default privileges. A file that was ever released
 //! is never edited; its checksum is recorded where it was applied.
 
@@ -15,16 +17,25 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
+/// The oldest schema that this app's queries work with: that of the release before.
+pub const OLDEST: &str = "0004";
+
 /// Every migration, in order.
 pub fn migrations() -> &'static [Migration] {
     &MIGRATIONS
 }
 
-static MIGRATIONS: [Migration; 4] = [
+static MIGRATIONS: [Migration; 6] = [
     Migration { version: "0001", name: "maintenance", sql: include_str!("migrations/0001_maintenance.sql") },
     Migration { version: "0002", name: "accounts", sql: include_str!("migrations/0002_accounts.sql") },
     Migration { version: "0003", name: "files", sql: include_str!("migrations/0003_files.sql") },
     Migration { version: "0004", name: "plant", sql: include_str!("migrations/0004_plant.sql") },
+    Migration { version: "0005", name: "asset_search", sql: include_str!("migrations/0005_asset_search.sql") },
+    Migration {
+        version: "0006",
+        name: "asset_search_fill",
+        sql: include_str!("migrations/0006_asset_search_fill.sql"),
+    },
 ];
 
 #[cfg(test)]

@@ -122,6 +122,7 @@ fn tenancy_settings(settings: &AppSettings) -> anyhow::Result<TenancySettings> {
             secure: !settings.accounts.plain_http,
         },
         always_served: ALWAYS_SERVED,
+        oldest_schema: Some(migrations::OLDEST),
         clock: Clock::system(),
     })
 }

@@ -3,6 +3,7 @@
 pub mod gate;
 pub mod kubernetes;
 pub mod ledger;
+pub mod migrate;
 pub mod objects;
 pub mod sql;
 

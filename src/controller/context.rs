@@ -21,6 +21,7 @@ use crate::api::tenant::TenantStatus;
 use crate::api::{Plan, Tenant};
 use crate::apply::gate::Gate;
 use crate::central::Central;
+use crate::desired::facts::Attempt;
 use crate::desired::scram::{self, Credential};
 use crate::metrics::Metrics;
 use crate::observe::ledger::Ledger;
@@ -101,6 +102,7 @@ pub struct Memory {
     /// By object, then by the Secret's name.
     secrets: Mutex<HashMap<Uuid, HashMap<String, Written>>>,
     begun: Mutex<HashMap<Uuid, Instant>>,
+    attempts: Mutex<HashMap<Uuid, Attempt>>,
 }
 
 impl Memory {
@@ -167,6 +169,16 @@ impl Memory {
     /// Nothing is left to do for an object.
     pub fn settled(&self, object: Uuid) {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
+    }
+
+    /// What became of the last attempt to migrate a tenant's database.
+    pub fn attempt(&self, uuid: Uuid) -> Attempt {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).get(&uuid).cloned().unwrap_or_default()
+    }
+
+    /// Notes what became of an attempt to migrate a tenant's database.
+    pub fn set_attempt(&self, uuid: Uuid, attempt: Attempt) {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).insert(uuid, attempt);
     }
 
     /// Notes the status that was written.

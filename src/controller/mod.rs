@@ -6,6 +6,7 @@ mod fleet;
 mod keys;
 mod orphans;
 mod plan;
+mod rollout;
 mod server;
 mod servers;
 mod start;
@@ -187,6 +188,14 @@ async fn lead(
             Arc::clone(&context),
         );
     tasks.spawn(servers.for_each(|_| std::future::ready(())));
+    let (rollouts, rollout_events) = watch::rollouts(&client);
+    tasks.spawn(rollout_events.for_each(|event| {
+        if let Err(error) = event {
+            tracing::warn!(error = chain(&error), "the watch of the SchemaRollouts broke, trying again");
+        }
+        std::future::ready(())
+    }));
+    tasks.spawn(rollout::run(Arc::clone(&context), rollouts, stop.clone()));
     tracing::info!(epoch = context.epoch(), namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
     let woken = tokio_stream(woken, tenants.clone());
     Controller::for_stream(tenant_stream, tenants)

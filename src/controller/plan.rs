@@ -78,6 +78,14 @@ fn show(context: &Context) {
         *reasons.entry(reason.unwrap_or_else(|| "Unknown".into())).or_default() += 1;
     }
     context.metrics.show_tenants(reasons);
+    let mut schemas: HashMap<String, usize> = HashMap::new();
+    for tenant in context.tenants.state() {
+        let version = tenant.status.as_ref().and_then(|status| status.database.as_ref()?.schema_version.clone());
+        if let Some(version) = version {
+            *schemas.entry(version).or_default() += 1;
+        }
+    }
+    context.metrics.show_schemas(schemas);
     for server in context.servers.all() {
         let facts = server.facts(
             context.ledger.tenants_on(&server.name),

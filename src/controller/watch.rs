@@ -18,7 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::context::Context;
 use super::fleet::Wake;
 use crate::api::plan::PlanSpec;
-use crate::api::{DatabaseServer, LABEL_TENANT, Plan, Tenant};
+use crate::api::{DatabaseServer, LABEL_TENANT, Plan, SchemaRollout, Tenant};
 use crate::error::chain;
 
 type Events<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
@@ -46,6 +46,17 @@ pub fn tenants(client: &Client, undecodable: mpsc::UnboundedSender<InvalidObject
 pub fn plans(client: &Client) -> (Store<Plan>, Events<Plan>) {
     let (store, writer) = reflector::store();
     let events = decoded(watcher(Api::all(client.clone()), watcher::Config::default()), |_| {})
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects();
+    (store, events.boxed())
+}
+
+/// Every SchemaRollout. Nobody is woken: whoever works on them looks at the store.
+pub fn rollouts(client: &Client) -> (Store<SchemaRollout>, Events<SchemaRollout>) {
+    let (store, writer) = reflector::store();
+    let events = watcher(Api::all(client.clone()), watcher::Config::default())
+        .modify(|rollout: &mut SchemaRollout| rollout.managed_fields_mut().clear())
         .default_backoff()
         .reflect(writer)
         .touched_objects();

@@ -19,8 +19,8 @@ use crate::api::{ANNOTATION_ROTATE, FINALIZER, NameRef};
 use super::catalogue::Catalogue;
 use super::effect::{DatabaseSeen, Effect, Health};
 use super::facts::{
-    Facts, LedgerFact, LedgerRow, LedgerState, MarkedData, PoolerAddress, Published, Reach, Refusal, SecretFact, Seen,
-    ServerFacts,
+    Attempt, Facts, LedgerFact, LedgerRow, LedgerState, MarkedData, PoolerAddress, Published, Reach, Refusal,
+    SecretFact, Seen, ServerFacts,
 };
 use super::scram::Credential;
 use super::sql::Statement;
@@ -59,6 +59,7 @@ struct World {
     wanted: bool,
     plan: PlanSpec,
     sessions: i64,
+    attempt: Attempt,
     /// What the server has promised to this tenant and others, and may promise.
     promised: (i64, i64),
 }
@@ -87,6 +88,7 @@ impl World {
             wanted: false,
             plan: PlanSpec { active: true, ..PlanSpec::default() },
             sessions: 0,
+            attempt: Attempt::Unknown,
             promised: (25, 100),
         };
         world.apply_object(Uuid::from_u128(77), None);
@@ -190,6 +192,7 @@ impl World {
             overlap: OVERLAP,
             awake_until: self.wanted.then(|| self.now() + SignedDuration::from_mins(30)),
             sessions: Some(self.sessions),
+            attempt: self.attempt.clone(),
             epoch: 1,
             base_domain: "example.com".into(),
             namespace_served: true,

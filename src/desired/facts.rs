@@ -187,6 +187,18 @@ impl Reach {
     }
 }
 
+/// What became of the last attempt to migrate a tenant's database, as far as this process knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Attempt {
+    /// It was made by an earlier process, or there was none: what the status says stands.
+    #[default]
+    Unknown,
+    /// It went well, or does not count any more.
+    Clean,
+    /// It failed; why.
+    Failed(String),
+}
+
 /// A Secret beside the Tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFact {
@@ -238,6 +250,8 @@ pub struct Facts {
     pub overlap: SignedDuration,
     /// Of a tenant that hibernates: until when it is awake because somebody asked for it.
     pub awake_until: Option<Timestamp>,
+    /// What became of the last attempt to migrate its database.
+    pub attempt: Attempt,
     /// Sessions in the tenant's database, asked when its limit is to shrink.
     pub sessions: Option<i64>,
     /// The pooler entry.

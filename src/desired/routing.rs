@@ -63,6 +63,7 @@ pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: Database
         },
         subscription: subscription(facts, row),
         database,
+        schema_version: row.schema.as_deref().map(|schema| names::schema_version(schema).to_owned()),
         queue: Queue {
             name: names::queue(row.uuid),
             weight: plan.workers.weight,

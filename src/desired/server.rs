@@ -199,15 +199,6 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {a
     )
 }
 
-/// One migration with its record, as one transaction.
-pub fn migrate(migration: &Migration<'_>) -> String {
-    let record = [migration.version, migration.name, &checksum(migration)].map(literal).join(", ");
-    format!(
-        "{};\nINSERT INTO public.maintenance_os_migrations (version, name, checksum) VALUES ({record})",
-        migration.sql.trim_end().trim_end_matches(';')
-    )
-}
-
 /// Makes the finished template known under its schema's name and closes it.
 pub fn finish_template(schema: &str) -> Batch {
     let name = names::template(schema);

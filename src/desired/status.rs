@@ -194,6 +194,23 @@ fn state(facts: &Facts) -> (Reason, String) {
     }
 }
 
+/// What a Tenant says whose migration failed.
+pub fn schema_message(version: &str, why: &str) -> String {
+    format!("{}{why}", schema_prefix(version))
+}
+
+fn schema_prefix(version: &str) -> String {
+    format!("schema {version} as before, customers are served: ")
+}
+
+/// Why a migration failed, as the status says it of this version.
+pub fn schema_failure<'a>(status: &'a TenantStatus, version: &str) -> Option<&'a str> {
+    let kind = ConditionType::SchemaCurrent.as_str();
+    let condition =
+        status.conditions.iter().find(|condition| condition.type_ == kind && condition.status == "False")?;
+    condition.message.strip_prefix(&schema_prefix(version))
+}
+
 /// When something changes by the clock alone, and the Tenant has to be looked at again.
 pub fn next_change(facts: &Facts) -> Option<Timestamp> {
     let row = facts.row()?;

@@ -11,9 +11,9 @@ use crate::api::tenant::TenantState;
 
 use super::database::Wanted;
 use super::effect::{Effect, Health, PartPlan};
-use super::facts::{Facts, LedgerRow, LedgerState, PoolerAddress, Seen, ServerFacts};
+use super::facts::{Attempt, Facts, LedgerRow, LedgerState, PoolerAddress, Seen, ServerFacts};
 use super::rotation::{self, Logins};
-use super::{budget, credentials, names, pooler, provisioning, registration, routing, teardown, welcome};
+use super::{budget, credentials, names, pooler, provisioning, registration, routing, status, teardown, welcome};
 
 /// What is to be done next for a Tenant, and how it stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -207,6 +207,20 @@ fn database(
     decided
 }
 
+/// The schema. A failure stands until another attempt, or as long as the database has the version that it had then.
+fn schema(facts: &Facts, version: &str) -> PartPlan {
+    let status = facts.status();
+    let failure = match &facts.attempt {
+        Attempt::Failed(why) => Some(why.as_str()),
+        Attempt::Clean => None,
+        Attempt::Unknown => status::schema_failure(&status, version),
+    };
+    match failure {
+        Some(why) => PartPlan::blocked(Reason::MigrationFailed, status::schema_message(version, why)),
+        None => PartPlan::ready(format!("schema {version}")),
+    }
+}
+
 /// The database is as it should be, if perhaps smaller than its plan says.
 const fn stands(plan: &PartPlan) -> bool {
     matches!(plan.health, Health::Ready(_) | Health::Blocked(Reason::CapacityExceeded, _))
@@ -222,7 +236,7 @@ fn made(facts: &Facts, row: &LedgerRow, plan: PartPlan, outlook: &mut Outlook) -
             Seen::Unreachable(_) => None,
         };
         let version = mark.map(|mark| names::schema_version(&mark.schema).to_owned()).unwrap_or_default();
-        outlook.take(ConditionType::SchemaCurrent, PartPlan::ready(format!("schema {version}")));
+        outlook.take(ConditionType::SchemaCurrent, schema(facts, &version));
     }
     made
 }

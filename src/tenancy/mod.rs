@@ -71,6 +71,7 @@ use self::redis::{Redis, RedisSettings};
 use self::routing::RoutingTable;
 use self::session::{Ending, Holder, SessionError, SessionId, SessionSettings, Sessions};
 use self::storage::{Storage, StorageSettings, StorageSettingsError};
+use crate::api::routing::RoutingEntry;
 use crate::api::tenant::TenantState;
 use crate::signing::SigningKeys;
 use crate::slices::{Acknowledgements, Change};
@@ -99,6 +100,9 @@ pub struct TenancySettings {
     /// Paths whose requests write nothing of the tenant's, as signing in and out: served while the tenant is read-only,
     /// whatever their method.
     pub always_served: &'static [&'static str],
+    /// The oldest version of its schema that the app can work with; tenants with an older one are shown that they are being
+    /// updated. Later versions than the app knows are served: a migration leaves the app before it working.
+    pub oldest_schema: Option<&'static str>,
     /// What time it is.
     pub clock: Clock,
 }
@@ -117,6 +121,7 @@ impl TenancySettings {
             storage: None,
             sessions: SessionSettings::default(),
             always_served: &[],
+            oldest_schema: None,
             clock: Clock::system(),
         }
     }
@@ -155,6 +160,7 @@ struct Inner {
     sessions: Sessions,
     ending: Ending,
     always_served: &'static [&'static str],
+    oldest_schema: Option<&'static str>,
     clock: Clock,
 }
 
@@ -182,6 +188,7 @@ impl Tenancy {
             ending: Ending::new(sessions.clone()),
             sessions,
             always_served: settings.always_served,
+            oldest_schema: settings.oldest_schema,
             clock: settings.clock.clone(),
         })))
     }
@@ -276,6 +283,11 @@ impl Tenancy {
     /// Whether requests for a path are served although the tenant is read-only.
     fn is_always_served(&self, path: &str) -> bool {
         self.0.always_served.contains(&path)
+    }
+
+    /// Whether the app can work with a tenant's tables; what is not known is tried.
+    fn knows_schema(&self, entry: &RoutingEntry) -> bool {
+        self.0.oldest_schema.zip(entry.schema_version.as_deref()).is_none_or(|(oldest, version)| version >= oldest)
     }
 
     fn central(&self) -> &CentralHosts {

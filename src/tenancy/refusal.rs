@@ -28,6 +28,8 @@ pub enum Refusal {
     Hibernated,
     /// A write to a tenant that is read-only.
     ReadOnly,
+    /// The tenant's tables are older than this app can work with: they are being brought up.
+    Updating,
     /// The trial or the subscription has ended.
     NoSubscription(Lapse),
     /// More requests than the plan has, or more attempts than anybody needs.
@@ -49,7 +51,7 @@ impl Refusal {
         match self {
             Self::BadHost(_) => StatusCode::BAD_REQUEST,
             Self::UnknownHost | Self::Central => StatusCode::NOT_FOUND,
-            Self::Suspended | Self::Hibernated | Self::ReadOnly => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Suspended | Self::Hibernated | Self::ReadOnly | Self::Updating => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoSubscription(_) => StatusCode::PAYMENT_REQUIRED,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         }
@@ -64,6 +66,7 @@ impl Refusal {
             Self::Suspended => "This site is not available",
             Self::Hibernated => "Waking up",
             Self::ReadOnly => "Read-only for now",
+            Self::Updating => "Being updated",
             Self::NoSubscription(Lapse::TrialEnded) => "The trial has ended",
             Self::NoSubscription(_) => "The subscription has ended",
             Self::TooMany { .. } => "Too many requests",
@@ -80,6 +83,9 @@ impl Refusal {
             Self::Hibernated => "It was asleep because nobody used it, and will be here in a few seconds.".into(),
             Self::ReadOnly => {
                 "You can look at everything, but nothing can be changed right now. Try again later.".into()
+            }
+            Self::Updating => {
+                "This site is being brought to a new version. Everything that was entered is kept. Try again in a minute.".into()
             }
             Self::NoSubscription(lapse) => {
                 let why = match lapse {
@@ -106,6 +112,7 @@ impl Refusal {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
                 headers.insert(REFRESH, HeaderValue::from_static("2"));
             }
+            Self::Updating => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("60"))),
             Self::TooMany { retry_after } => drop(headers.insert(RETRY_AFTER, HeaderValue::from(retry_after))),
             _ => {}
         }

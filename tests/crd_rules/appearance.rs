@@ -32,6 +32,7 @@ async fn kubectl_get_shows_the_columns_of_the_readme_in_their_order() {
         ("tenants", "NAME PLAN READY STATUS HOST SCHEMA BACKUP AGE", "DATABASE SERVER MESSAGE"),
         ("plans", "NAME PRICE CURRENCY ACTIVE TENANTS AGE", ""),
         ("databaseservers", "NAME READY TENANTS CAPACITY WARM PROMISED BUDGET VERSION AGE", "MESSAGE"),
+        ("schemarollouts", "NAME TARGET PHASE WAVE DONE TOTAL FAILED PER-MINUTE LEFT AGE", "MESSAGE"),
     ];
     for (plural, shown, wide) in expected {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -42,9 +43,12 @@ async fn kubectl_get_shows_the_columns_of_the_readme_in_their_order() {
 #[tokio::test]
 async fn every_kind_has_its_short_name_the_common_category_and_a_status_of_its_own() {
     let client = administrator().await;
-    for (plural, short, namespaced) in
-        [("tenants", "mten", true), ("plans", "mplan", false), ("databaseservers", "mdbs", false)]
-    {
+    for (plural, short, namespaced) in [
+        ("tenants", "mten", true),
+        ("plans", "mplan", false),
+        ("databaseservers", "mdbs", false),
+        ("schemarollouts", "mroll", false),
+    ] {
         until(&format!("{plural} are in the discovery document"), async || {
             let resources = get(&client, GROUP, "application/json").await["resources"].clone();
             let find = |name: &str| {

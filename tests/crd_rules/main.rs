@@ -8,6 +8,7 @@
 mod admission;
 mod appearance;
 mod plan;
+mod rollout;
 mod rules;
 mod server;
 mod support;

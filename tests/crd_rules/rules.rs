@@ -91,11 +91,12 @@ impl Kind {
     }
 
     /// Changes objects that have the `accepted` value: to the same again, and to the `refused` one.
-    pub async fn changes(&self, client: &Client, namespace: &str, lines: &[Line]) {
-        let api = self.api(client, Some(namespace));
+    pub async fn changes(&self, client: &Client, namespace: Option<&str>, lines: &[Line]) {
+        let api = self.api(client, namespace);
         for (number, line) in lines.iter().enumerate() {
             let mut object = self.with(line, &line.accepted);
-            let name = format!("changed-{number}");
+            // An object of the whole cluster may be there from an earlier run.
+            let name = format!("changed-{number}-{}", std::process::id());
             object["metadata"]["name"] = json!(name);
             api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
             let patch = async |value: &Value| {

@@ -119,7 +119,7 @@ async fn every_rule_of_a_tenants_values_accepts_and_refuses_with_words_that_help
 async fn what_is_immutable_in_a_tenant_cannot_be_changed_taken_away_or_added_later() {
     let client = administrator().await;
     let namespace = namespace(&client, "immutable").await;
-    kind().changes(&client, &namespace, &immutable()).await;
+    kind().changes(&client, Some(&namespace), &immutable()).await;
 }
 
 #[tokio::test]

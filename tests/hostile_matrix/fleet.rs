@@ -114,7 +114,9 @@ impl Fleet {
             .map(|migration| Migration { version: migration.version, name: migration.name, sql: migration.sql })
             .collect();
         for migration in &migrations {
-            execute(&mut migrator, &server::migrate(migration)).await;
+            for step in maintenance_os::desired::migration::steps(migration) {
+                execute(&mut migrator, &step.text).await;
+            }
         }
         migrator.close().await.unwrap();
         let schema = server::schema(&migrations);

@@ -17,6 +17,8 @@ use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingP
 use maintenance_os::api::slices::SCHEMA;
 use maintenance_os::api::tenant::TenantState;
 use maintenance_os::app;
+use maintenance_os::desired::migration;
+use maintenance_os::desired::server::Migration;
 use maintenance_os::slices::Change;
 use maintenance_os::tenancy::pool::PoolSettings;
 use maintenance_os::tenancy::redis::RedisSettings;
@@ -107,8 +109,20 @@ impl Server {
         self.sql("postgres", GROUPS).await;
         self.sql("postgres", &format!("CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8'")).await;
         self.logins(&name, password).await;
-        let migrations: String = app::migrations().iter().map(|migration| migration.sql).collect();
-        self.sql(&name, &format!("{SCHEMA_OWNER}{migrations}")).await;
+        let mut connection = self.connect(&name).await;
+        let migrations = app::migrations().iter().map(|known| Migration {
+            version: known.version,
+            name: known.name,
+            sql: known.sql,
+        });
+        // The records of the migrations are the operator's, whose tests look at them.
+        let statements = migrations.flat_map(|migration| migration::steps(&migration)).map(|step| step.text);
+        let owner = format!("{SCHEMA_OWNER}{RECORDS}");
+        for statement in std::iter::once(owner).chain(statements) {
+            let done = connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.clone()))).await;
+            done.unwrap_or_else(|error| panic!("{error}, in: {statement}"));
+        }
+        connection.close().await.unwrap();
     }
 
     async fn copy(&self, original: Uuid, uuid: Uuid, password: &str) {
@@ -153,6 +167,11 @@ GRANT CREATE ON SCHEMA public TO maintenance_os_schema;
 SET ROLE maintenance_os_schema;
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO maintenance_os_app;
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO maintenance_os_app;
+";
+
+const RECORDS: &str = "
+CREATE TABLE public.maintenance_os_migrations (
+  version text PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
 ";
 
 /// Makes tenants, runs the test, and drops them whether it passed or not.
@@ -218,6 +237,7 @@ fn entry(server: &Server, uuid: Uuid) -> RoutingEntry {
         queue: Queue::default(),
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
+        schema_version: None,
         slug,
     }
 }

@@ -227,6 +227,14 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
     pooler
 }
 
+/// The migrator's password on a server.
+///
+/// # Errors
+/// The Secret cannot be read.
+pub async fn migrator_password(context: &Context, server: &str) -> anyhow::Result<String> {
+    Ok(role_passwords(context, server).await?.migrator)
+}
+
 struct Passwords {
     migrator: String,
     backup: String,

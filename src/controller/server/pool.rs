@@ -14,8 +14,8 @@ use crate::apply::ApplyError;
 use crate::controller::context::Context;
 use crate::controller::servers::Server;
 use crate::desired::catalogue::Catalogue;
-use crate::desired::names;
 use crate::desired::server::{self, Migration};
+use crate::desired::{migration, names};
 use crate::error::chain;
 
 /// As many as one server clones at a time.
@@ -77,9 +77,11 @@ async fn fill_template(server: &Server, password: &str, migrations: &[Migration<
     let mut migrator = options.connect().await.with_context(|| doing("entering as the migrator"))?;
     execute(&mut migrator, server::grant_defaults()).await.with_context(|| doing("granting in"))?;
     for migration in migrations {
-        execute(&mut migrator, server::migrate(migration))
-            .await
-            .with_context(|| format!("applying migration {}_{}", migration.version, migration.name))?;
+        for step in migration::steps(migration) {
+            execute(&mut migrator, step.text).await.with_context(|| {
+                format!("applying migration {}_{}, line {}", migration.version, migration.name, step.line)
+            })?;
+        }
     }
     migrator.close().await.with_context(|| doing("leaving"))
 }

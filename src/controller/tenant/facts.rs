@@ -72,6 +72,7 @@ impl Visit<'_> {
             overlap: SignedDuration::try_from(context.settings.rotation_overlap).unwrap_or(SignedDuration::MAX),
             awake_until: awake.map(|left| now + left),
             sessions,
+            attempt: uuid.map(|uuid| context.memory.attempt(uuid)).unwrap_or_default(),
             plan,
             epoch: context.epoch(),
             base_domain: context.settings.base_domain.clone(),
