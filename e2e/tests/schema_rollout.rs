@@ -96,7 +96,7 @@ async fn a_rollout_goes_canary_first_says_what_failed_where_and_goes_on_when_it_
         assert!(seen.failed.is_empty() && seen.served > 30, "{seen:?}");
         assert_eq!(status.failed, 1, "{status:?}");
         assert_eq!(status.done, status.total - 1, "{status:?}");
-        let said = "0005_asset_search.sql, line 22: column \"search\" of relation \"assets\" already exists [42701]";
+        let said = "0005_asset_search.sql, line 17: column \"search\" of relation \"assets\" already exists [42701]";
         assert_eq!(status.failures.iter().map(|failure| failure.message.as_str()).collect::<Vec<_>>(), [said]);
         let refused = world.becomes(10, broken, "False", "MigrationFailed").await;
         assert!(refused.message.contains(said) && refused.message.contains("customers are served"), "{}", refused.message);

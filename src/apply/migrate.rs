@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection, Row};
 
@@ -102,15 +103,16 @@ async fn apply(session: &mut PgConnection, known: &[Migration<'_>], target: &str
 async fn run(session: &mut PgConnection, migration: &Migration<'_>, step: &Step) -> Result<(), MigrateError> {
     let mut pause = FIRST_PAUSE;
     for attempt in 1.. {
+        let mut done = 0;
         let result = match &step.index {
             Some(index) => make_index(session, index, &step.text).await,
-            None => execute(session, &step.text).await,
+            None => execute_counting(session, &step.text, &mut done).await,
         };
         let Err(error) = result else { return Ok(()) };
         // Of a failed transaction nothing is left; outside of one there is nothing to roll back.
         let is_locked = code(&error).as_deref() == Some("55P03");
         if !is_locked || attempt == ATTEMPTS {
-            return Err(failed(migration, step, error));
+            return Err(failed(migration, step, done, error));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -133,11 +135,20 @@ async fn execute(session: &mut PgConnection, text: &str) -> Result<(), sqlx::Err
     session.execute(sqlx::raw_sql(AssertSqlSafe(text.to_owned()))).await.map(drop)
 }
 
+/// `done`: statements of the text that went well.
+async fn execute_counting(session: &mut PgConnection, text: &str, done: &mut usize) -> Result<(), sqlx::Error> {
+    let mut results = session.fetch_many(sqlx::raw_sql(AssertSqlSafe(text.to_owned())));
+    while let Some(result) = results.try_next().await? {
+        *done += usize::from(result.is_left());
+    }
+    Ok(())
+}
+
 fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(std::borrow::Cow::into_owned)
 }
 
-fn failed(migration: &Migration<'_>, step: &Step, error: sqlx::Error) -> MigrateError {
+fn failed(migration: &Migration<'_>, step: &Step, done: usize, error: sqlx::Error) -> MigrateError {
     let Some(database) = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>()) else {
         return MigrateError::Server(error);
     };
@@ -147,7 +158,7 @@ fn failed(migration: &Migration<'_>, step: &Step, error: sqlx::Error) -> Migrate
     }
     let line = match database.position() {
         Some(PgErrorPosition::Original(position)) => migration::line_at(step, position),
-        _ => step.line,
+        _ => migration::line_of(step, done),
     };
     let detail = database.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
     MigrateError::Statement {

@@ -148,6 +148,52 @@ pub fn line_at(step: &Step, position: usize) -> usize {
     step.line + before.filter(|character| *character == '\n').count()
 }
 
+/// The line (from 1) of a file at which a statement of a step begins, by its number (from 0): PostgreSQL gives no position
+/// for what fails when it is executed. Only for people: what is run is never cut by this.
+pub fn line_of(step: &Step, statement: usize) -> usize {
+    let text = step.text.as_str();
+    let mut at = 0;
+    for _ in 0..statement {
+        at += end_of_statement(&text[at..]);
+    }
+    let mut line = step.line + text[..at].matches('\n').count();
+    for part in text[at..].lines() {
+        let part = part.trim();
+        if !part.is_empty() && !part.starts_with("--") {
+            break;
+        }
+        line += 1;
+    }
+    line
+}
+
+/// Bytes up to and with the semicolon that ends the first statement.
+fn end_of_statement(text: &str) -> usize {
+    let mut at = 0;
+    while let Some(character) = text[at..].chars().next() {
+        let rest = &text[at..];
+        let skip = |opening: usize, closing: &str| {
+            rest[opening..].find(closing).map_or(rest.len(), |found| opening + found + closing.len())
+        };
+        at += match character {
+            ';' => return at + 1,
+            '\'' => skip(1, "'"),
+            '"' => skip(1, "\""),
+            '-' if rest.starts_with("--") => skip(2, "\n"),
+            '/' if rest.starts_with("/*") => skip(2, "*/"),
+            '$' => dollar_tag(rest).map_or(1, |tag| skip(tag.len(), tag)),
+            other => other.len_utf8(),
+        };
+    }
+    text.len()
+}
+
+/// `$tag$` at the beginning of a text.
+fn dollar_tag(text: &str) -> Option<&str> {
+    let end = text[1..].find('$')? + 1;
+    text[1..end].chars().all(|character| character.is_alphanumeric() || character == '_').then(|| &text[..=end])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +243,13 @@ mod tests {
         assert_eq!(parts[0].text, "-- why\nDO $$ BEGIN COMMIT; END $$;");
         assert_eq!(parts[1].index.as_deref(), Some("a_idx"));
         assert!(parts[2].text.starts_with("INSERT INTO"));
+    }
+
+    #[test]
+    fn the_line_of_a_statement_is_found_past_quotes_comments_and_bodies() {
+        let sql = "-- a; b\nSELECT ';', \";\";\n\n-- c\nDO $x$ BEGIN; END $x$; /* ; */\nSELECT $1;\n  SELECT 4";
+        let step = Step { text: sql.into(), line: 10, index: None };
+        assert_eq!([0, 1, 2, 3, 4].map(|number| line_of(&step, number)), [11, 14, 14, 16, 16]);
     }
 
     #[test]
