@@ -54,7 +54,7 @@ samples() {
 	kubectl apply -f "$checkout/manifests/samples/plans.yaml" -f "$checkout/manifests/samples/databaseserver.yaml"
 	kubectl wait --for=condition=Ready --timeout=180s databaseserver/pg-demo-1 || { state; return 1; }
 	kubectl apply -f "$checkout/manifests/samples/tenants.yaml"
-	kubectl wait --for=condition=Ready --timeout=180s --all tenants -n customers || { state; return 1; }
+	kubectl wait --for=condition=Ready --timeout=180s -f "$checkout/manifests/samples/tenants.yaml" || { state; return 1; }
 	kubectl -n maintenance-os rollout status deployment/maintenance-os-app --timeout=120s || { state; return 1; }
 }
 hosts() { kubectl get tenants -n customers -o jsonpath='{range .items[*]}{.status.primaryHost}{"\n"}{end}'; }
