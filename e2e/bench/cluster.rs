@@ -9,7 +9,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client, ResourceExt};
-use maintenance_os::api::{DatabaseServer, Tenant};
+use maintenance_os::api::rollout::RolloutPhase;
+use maintenance_os::api::{DatabaseServer, SchemaRollout, Tenant};
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 
@@ -220,11 +221,72 @@ impl Cluster {
     /// The template that is there.
     pub async fn template(&self) -> Outcome<String> {
         let templates: Vec<String> = sqlx::query_scalar(
-            "SELECT datname::text FROM pg_database WHERE datname LIKE 'maintenance\\_os\\_template\\_0%'",
+            "SELECT datname::text FROM pg_database WHERE datname LIKE 'maintenance\\_os\\_template\\_0%' ORDER BY 1 DESC",
         )
         .fetch_all(&self.pool)
         .await?;
         templates.into_iter().next().ok_or_else(|| "there is no template".into())
+    }
+
+    /// Every tenant's database.
+    pub async fn tenant_databases(&self) -> Outcome<Vec<String>> {
+        let query = "SELECT datname::text FROM pg_database WHERE datname LIKE 'tenant\\_%' ORDER BY 1";
+        Ok(sqlx::query_scalar(query).fetch_all(&self.pool).await?)
+    }
+
+    /// The migrator at the server.
+    pub async fn migrator(&self) -> Outcome<PgConnectOptions> {
+        let secret = Api::<Secret>::namespaced(self.client.clone(), OPERATOR).get(&format!("{SERVER}-roles")).await?;
+        let password =
+            secret.data.as_ref().and_then(|data| data.get("migrator")).ok_or("no password of the migrator")?;
+        let options = (*self.pool.connect_options()).clone();
+        Ok(options
+            .username("maintenance_os_migrator")
+            .password(&String::from_utf8_lossy(&password.0))
+            .options([("search_path", "public,pg_temp")]))
+    }
+
+    /// Waits until so many Tenants say that they have this schema.
+    pub async fn wait_for_schema(&self, version: &str, count: usize) -> Outcome<()> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let tenants = self.tenants().list(&ListParams::default()).await?;
+            let has = |tenant: &&Tenant| {
+                let database = tenant.status.as_ref().and_then(|status| status.database.as_ref());
+                database.and_then(|database| database.schema_version.as_deref()) == Some(version)
+            };
+            if tenants.iter().filter(has).count() >= count {
+                return self.settle().await;
+            }
+            if Instant::now() > deadline {
+                return Err(format!("the Tenants do not have schema {version} in time").into());
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Runs a schema rollout, eight databases at a time; how long until it is complete.
+    pub async fn roll_out(&self, name: &str, longest: Duration) -> Outcome<Duration> {
+        let rollouts: Api<SchemaRollout> = Api::all(self.client.clone());
+        let _ = rollouts.delete(name, &DeleteParams::default()).await;
+        let rollout = json!({ "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "SchemaRollout",
+            "metadata": { "name": name }, "spec": { "maxParallel": 8 } });
+        let begun = Instant::now();
+        rollouts.create(&PostParams::default(), &serde_json::from_value(rollout)?).await?;
+        loop {
+            let status = rollouts.get(name).await?.status.unwrap_or_default();
+            match status.phase {
+                RolloutPhase::Complete => break,
+                RolloutPhase::Held | RolloutPhase::Failed => {
+                    return Err(format!("{name}: {:?}", status.failures).into());
+                }
+                _ if begun.elapsed() > longest => return Err(format!("{name} does not end: {status:?}").into()),
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        let took = begun.elapsed();
+        rollouts.delete(name, &DeleteParams::default()).await?;
+        Ok(took)
     }
 
     /// Writes to Tenants, Secrets, Plans and DatabaseServers that the API server has seen, whatever came of them.

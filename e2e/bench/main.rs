@@ -6,6 +6,7 @@
 
 mod cluster;
 mod raw;
+mod rollout;
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ const REST: Duration = Duration::from_secs(180);
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What can be asked for by name; without a name, all of it in this order.
-const SECTIONS: [&str; 4] = ["singles", "burst", "cold", "rest"];
+const SECTIONS: [&str; 5] = ["singles", "burst", "cold", "rest", "rollout"];
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -41,7 +42,11 @@ async fn main() -> Outcome<()> {
             "singles" => singles(&cluster).await?,
             "burst" => burst(&cluster).await?,
             "cold" => cold(&cluster).await?,
-            _ => at_rest(&cluster).await?,
+            "rest" => at_rest(&cluster).await?,
+            _ => {
+                fleet(&cluster).await?;
+                rollout::rollout(&cluster).await?;
+            }
         }
     }
     cluster.remove_all().await?;
@@ -130,11 +135,16 @@ async fn cold(cluster: &Cluster) -> Outcome<()> {
     Ok(())
 }
 
-async fn at_rest(cluster: &Cluster) -> Outcome<()> {
+/// As many Tenants as a fleet has.
+async fn fleet(cluster: &Cluster) -> Outcome<()> {
     let there = cluster.count().await?;
     let names: Vec<_> = (there..FLEET).map(|number| format!("bench-fleet-{number}")).collect();
     cluster.create_and_wait(&names).await?;
-    cluster.settle().await?;
+    cluster.settle().await
+}
+
+async fn at_rest(cluster: &Cluster) -> Outcome<()> {
+    fleet(cluster).await?;
     let (before, cpu) = (cluster.writes().await?, Cluster::operator_cpu()?);
     let begun = Instant::now();
     tokio::time::sleep(REST).await;

@@ -35,6 +35,8 @@ const ANNOTATION_RETRY: &str = "tenancy.maintenance-os.com/retry";
 /// Between two passes while a rollout is under way, and while there is none.
 const PACE: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_secs(2);
+/// Between two words about the same wave.
+const SAY: Duration = Duration::from_secs(1);
 /// Attempts at a database whose server does not answer, before somebody has to look.
 const ATTEMPTS: usize = 5;
 
@@ -56,6 +58,8 @@ struct Worker {
     finished: VecDeque<Instant>,
     /// Passwords of the migrator, by server.
     passwords: HashMap<String, String>,
+    /// When the status was last written.
+    said: Option<Instant>,
 }
 
 /// Works on rollouts until `stop`.
@@ -124,6 +128,12 @@ impl Worker {
         let progress = desired::rollout::decide(&rollout.spec, &target, &members, &ended, now);
         self.begin(context, rollout, &progress, &target, known).await;
         let status = say::status(context, rollout, &target, &progress, self.rate(), now);
+        // Each database that is done is news, and nobody reads more than a word a second.
+        let is_turn = (before.phase, &before.wave) != (status.phase, &status.wave) || !progress.ended.is_empty();
+        if !is_turn && self.said.is_some_and(|said| said.elapsed() < SAY) {
+            return Ok(());
+        }
+        self.said = Some(Instant::now());
         say::announce(context, rollout, &status, &progress).await;
         say::write(context, rollout, status).await
     }
