@@ -1,4 +1,4 @@
-//! No answer ever carries another tenant's marker: many tenants, many requests, one in ten cut off somewhere in its middle,
+//! No answer ever carries another tenant's marker: many tenants, many requests, more than one in ten cut off somewhere in its middle,
 //! while routing changes all the time.
 //!
 //! `MOS_LEAK_REQUESTS` and `MOS_LEAK_TENANTS` say how many; `make soak` asks for a million.
@@ -198,14 +198,15 @@ struct Counts {
 async fn one(fleet: &Fleet, counts: &Counts) {
     let (tenant, path, moving, steps) = {
         let mut chance = rand::rng();
-        // Requests of each kind take about that many steps; one that is cut off is cut off after fewer.
+        // Requests of each kind take about that many steps; one that is cut off is cut off after fewer. Many end before, so
+        // that one in four makes more than one in ten.
         let (path, most) = match chance.random_range(0..1000) {
             0..880 => ("/cached", 3),
             880..970 => ("/read", 12),
             970..996 => ("/write", 20),
             _ => ("/flush", 2),
         };
-        let steps = if chance.random_ratio(1, 10) { chance.random_range(1..most) } else { usize::MAX };
+        let steps = if chance.random_ratio(1, 4) { chance.random_range(1..most) } else { usize::MAX };
         (chance.random_range(0..fleet.tenants.len()), path, chance.random_ratio(1, 20), steps)
     };
     let slice = tenant % SLICES;
@@ -280,7 +281,7 @@ async fn no_answer_of_many_ever_carries_another_tenants_marker() {
             "{requests} requests in {:?}: {answered} answered, {cut} cut off, {not_routed} not routed, {changes} changes",
             begun.elapsed()
         );
-        assert!(answered > requests / 2 && cut > requests / 40 && changes > 0);
+        assert!(answered > requests / 2 && cut > requests / 10 && changes > 0);
         let check = async |tenant: &RoutingEntry| {
             let wrong = format!(
                 "SELECT (SELECT count(*) FROM leak WHERE marker <> '{}')

@@ -27,6 +27,9 @@ pub enum Problem {
     /// What was sent came too slowly.
     #[error("the request came too slowly")]
     TooSlow,
+    /// More people send files than there is memory for.
+    #[error("too many files are being sent at the same time")]
+    Busy,
     /// A signed link does not open this.
     #[error(transparent)]
     Link(Rejected),
@@ -124,7 +127,9 @@ impl Problem {
             | Self::Forbidden(_)
             | Self::LimitReached { .. }
             | Self::Link(Rejected::Forged) => StatusCode::FORBIDDEN,
-            Self::NoConnection(_) | Self::SignInUnavailable | Self::Passwords(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoConnection(_) | Self::Busy | Self::SignInUnavailable | Self::Passwords(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Database(error) if is_outage(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Files(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -141,6 +146,10 @@ impl Problem {
             Self::TooSlow => (
                 "That took too long",
                 "What was sent came too slowly, and nothing was stored. Try again where the connection is better.".into(),
+            ),
+            Self::Busy => (
+                "Many files are being sent right now",
+                "Nothing of yours was stored. Try again in a moment.".into(),
             ),
             Self::Link(Rejected::Expired) => {
                 ("This link has expired", "Go back to the page it was on, load it again and use the new one.".into())

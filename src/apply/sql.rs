@@ -29,6 +29,18 @@ pub async fn run(pool: &PgPool, server: &str, batch: &Batch) -> Result<(), Apply
     }
 }
 
+/// The server cannot be talked to, as opposed to having refused a statement.
+pub fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) => true,
+        // Connection lost, or it has crashed or is starting. Not a session that somebody ended, nor a pool that is busy.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("08") || code == "57P02" || code == "57P03")
+        }
+        _ => false,
+    }
+}
+
 /// The server refuses the login or the right.
 pub fn is_denied(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::core::PartialObjectMeta;
 use kube::runtime::events::Recorder;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use rand::RngCore;
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use super::backoff::Backoff;
 use super::fleet::{Fleet, Wake};
 use super::servers::Servers;
 use crate::api::tenant::TenantStatus;
-use crate::api::{Plan, Tenant};
+use crate::api::{DatabaseServer, Plan, Tenant};
 use crate::apply::gate::Gate;
 use crate::central::Central;
 use crate::desired::facts::Attempt;
@@ -50,6 +50,8 @@ pub struct Context {
     pub bindings: Vec<(String, Store<PartialObjectMeta<Secret>>)>,
     /// Has Tenants looked at again.
     pub wake: mpsc::UnboundedSender<Wake>,
+    /// Has a DatabaseServer looked at again.
+    pub wake_server: mpsc::UnboundedSender<ObjectRef<DatabaseServer>>,
     /// Has the warm pools looked at again.
     pub refill: Notify,
     /// The term of leadership.

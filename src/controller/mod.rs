@@ -91,6 +91,7 @@ pub async fn operate(
         .await
         .context("reading the central database's settings")?;
     let (wake, woken) = mpsc::unbounded_channel();
+    let (wake_server, woken_servers) = mpsc::unbounded_channel();
     let fleet = Arc::new(Fleet::new(settings.app_service.clone(), wake.clone(), gate.clone()));
     let (tell, undecodable) = mpsc::unbounded_channel();
     let (tenants, tenant_events) = watch::tenants(&client, tell);
@@ -111,6 +112,7 @@ pub async fn operate(
         tenants: tenants.clone(),
         bindings: binding_stores,
         wake,
+        wake_server,
         refill: Notify::new(),
         epoch: AtomicU64::new(0),
         gate,
@@ -143,7 +145,7 @@ pub async fn operate(
     let (leading, released) = (stop.child_token(), CancellationToken::new());
     let mut lease = tokio::spawn(leadership.hold(released.clone()));
     let result = tokio::select! {
-        result = lead(context, fleet, term, tenant_stream, tenants, woken, leading) => result,
+        result = lead(context, fleet, term, tenant_stream, tenants, Woken { tenants: woken, servers: woken_servers }, leading) => result,
         lost = &mut lease => return lost.context("the task that holds the Lease panicked")?,
     };
     released.cancel();
@@ -159,7 +161,7 @@ async fn lead(
     term: u64,
     tenant_stream: impl futures::Stream<Item = Result<Tenant, watcher::Error>> + Send + 'static,
     tenants: reflector::Store<Tenant>,
-    woken: mpsc::UnboundedReceiver<Wake>,
+    woken: Woken,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let client = context.client.clone();
@@ -181,6 +183,7 @@ async fn lead(
     tasks.spawn(plan::count(Arc::clone(&context), known_servers.clone(), stop.clone()));
     let servers = Controller::for_stream(server_events, known_servers)
         .with_config(Config::default().concurrency(SERVERS_AT_A_TIME))
+        .reconcile_on(received(woken.servers))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
             server::reconcile,
@@ -197,7 +200,7 @@ async fn lead(
     }));
     tasks.spawn(rollout::run(Arc::clone(&context), rollouts, stop.clone()));
     tracing::info!(epoch = context.epoch(), namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
-    let woken = tokio_stream(woken, tenants.clone());
+    let woken = tokio_stream(woken.tenants, tenants.clone());
     Controller::for_stream(tenant_stream, tenants)
         .with_config(Config::default().concurrency(TENANTS_AT_A_TIME))
         .reconcile_on(woken)
@@ -209,13 +212,22 @@ async fn lead(
     Ok(())
 }
 
+/// Whoever has to be looked at again.
+struct Woken {
+    tenants: mpsc::UnboundedReceiver<Wake>,
+    servers: mpsc::UnboundedReceiver<reflector::ObjectRef<DatabaseServer>>,
+}
+
+fn received<T: Send>(channel: mpsc::UnboundedReceiver<T>) -> impl futures::Stream<Item = T> + Send {
+    futures::stream::unfold(channel, |mut channel| async move { channel.recv().await.map(|item| (item, channel)) })
+}
+
 /// Wakes as references to Tenants.
 fn tokio_stream(
     woken: mpsc::UnboundedReceiver<Wake>,
     tenants: reflector::Store<Tenant>,
 ) -> impl futures::Stream<Item = reflector::ObjectRef<Tenant>> + Send {
-    let wakes = futures::stream::unfold(woken, |mut woken| async move { woken.recv().await.map(|wake| (wake, woken)) });
-    wakes.flat_map(move |wake| {
+    received(woken).flat_map(move |wake| {
         let references = match wake {
             Wake::One(reference) => vec![reference],
             Wake::All => tenants.state().iter().map(|tenant| reflector::ObjectRef::from_obj(tenant.as_ref())).collect(),

@@ -197,6 +197,13 @@ impl Ledger {
         self.lock().rows.by_uuid.values().cloned().collect()
     }
 
+    /// Whether a row that was read a while ago still has nobody, or the same, and is in the same state.
+    pub fn is_as_it_was(&self, row: &TenantRow) -> bool {
+        let state = self.lock();
+        let now = state.rows.by_uuid.get(&row.uuid);
+        now.is_some_and(|now| (now.object_uid, now.ledger_state) == (row.object_uid, row.ledger_state))
+    }
+
     /// Rows whose data lies on a server.
     pub fn tenants_on(&self, server: &str) -> usize {
         self.lock().rows.on_server.get(server).map(|on| on.rows).unwrap_or_default()

@@ -11,14 +11,19 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use redis::RedisError;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::sign_in::away;
+use crate::app::problem::Problem;
+use crate::app::product::Product;
 use crate::tenancy::client::network_of;
 use crate::tenancy::redis::{Purpose, Redis};
+use crate::tenancy::{Refusal, TenantContext};
 
 /// The time that attempts are counted over.
 const WINDOW: Duration = Duration::from_mins(15);
@@ -68,6 +73,24 @@ pub struct Attempt {
     device: Option<String>,
     kind: Kind,
     tenant: Uuid,
+}
+
+/// Counts a mail that somebody who is signed in has sent to an address; the answer, where it is one too many. They count
+/// against the address and against the tenant, whoever of its people asks.
+///
+/// # Errors
+/// Redis is away.
+pub async fn too_many_mails(
+    product: &Product,
+    tenant: &TenantContext,
+    email: &str,
+) -> Result<Option<Response>, Problem> {
+    let redis = product.tenancy().redis().ok_or(Problem::SignInUnavailable)?;
+    let attempt = Attempt::new(tenant.entry().uuid, Kind::Mail, email, None, None);
+    Ok(match attempt.begin(redis).await.map_err(away)? {
+        Allowed::Yes => None,
+        Allowed::After(seconds) => Some(Refusal::too_many(Duration::from_secs(seconds)).into_response()),
+    })
 }
 
 /// Adds one to a count that is forgotten after a while; returns it and the seconds that are left.

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use sqlx::postgres::PgConnection;
 
+use super::attempts::too_many_mails;
 use super::check::{self, FormError};
 use super::current::{CurrentUser, Role};
 use super::links::Nothing;
@@ -99,6 +100,9 @@ pub async fn invite(
         Ok(checked) => checked,
         Err(error) => return list_page(StatusCode::BAD_REQUEST, &tenant, shell, form, error).await,
     };
+    if let Some(refused) = too_many_mails(&product, &tenant, &email).await? {
+        return Ok(refused);
+    }
     let max = tenant.entry().plan.limits.users;
     let added = tenant
         .database()
@@ -198,6 +202,14 @@ pub async fn invite_again(
 ) -> Result<Response, Problem> {
     user.require(Role::Admin)?;
     let id = object_id(&id)?;
+    let known = tenant
+        .database()
+        .run(async |db: &mut PgConnection| Ok::<_, Problem>(users::get(db, id).await?))
+        .await?
+        .ok_or(Problem::NotFound)?;
+    if let Some(refused) = too_many_mails(&product, &tenant, &known.email).await? {
+        return Ok(refused);
+    }
     let (invited, token) = tenant
         .database()
         .transaction(async |db: &mut PgConnection| {

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use sqlx::postgres::PgConnection;
 
-use super::attempts::{Allowed, Attempt, Kind};
+use super::attempts::{Allowed, Attempt, Kind, too_many_mails};
 use super::begin::{Before, Client, begin};
 use super::check::{self, FormError};
 use super::current::CurrentUser;
@@ -213,6 +213,9 @@ pub async fn change_email(
     let typed = ("current_for_email", form.current_for_email.as_str());
     if let Current::Refused(status, error, seconds) = current(&product, &tenant, &user, client, typed).await? {
         return refused(seconds, answer(status, shell, user, &email, error));
+    }
+    if let Some(refused) = too_many_mails(&product, &tenant, &email).await? {
+        return Ok(refused);
     }
     if send_verification(&product, &tenant, &user, &email).await?.is_err() {
         let error = FormError::at("email", "No mail could be sent there right now. Try again later.");

@@ -112,7 +112,7 @@ pub async fn check(
     request: Request,
 ) -> Result<Response, Problem> {
     user.require(Role::Manager)?;
-    let form = FileForm::open(request, product.files().settings()).await?;
+    let form = FileForm::open(request, product.files()).await?;
     let checked = {
         let (product, context) = (product.clone(), tenant.clone());
         to_the_end(&tenant, async move { take(product.files(), &context, &user, form).await }).await

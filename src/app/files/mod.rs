@@ -20,7 +20,7 @@ mod preview;
 mod upload;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -28,12 +28,13 @@ use axum::extract::DefaultBodyLimit;
 use axum::response::Redirect;
 use axum::routing::{MethodRouter, get, post};
 use jiff::SignedDuration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 pub use self::attachments::{Attachments, Subject};
 pub use self::ledger::used as storage_used;
 
+use super::problem::Problem;
 use super::product::Product;
 use crate::tenancy::TenantContext;
 
@@ -43,6 +44,11 @@ const FORM_OVERHEAD: u64 = 16 * 1024;
 const SWEEP: Duration = Duration::from_mins(10);
 /// Pictures that are decoded at the same time. One takes up to 360 MiB for a moment (see `preview`), and a pod has 512.
 const PICTURES: usize = 1;
+
+/// Files that are taken at the same time. Each holds up to one part of a multipart upload to S3, which is 8 MiB.
+const UPLOADS: usize = 12;
+/// How long the next one waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
 
 /// How much, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +79,8 @@ pub struct Files {
     settings: FileSettings,
     /// One permit per picture that is decoded.
     pictures: Semaphore,
+    /// One permit per file that is taken.
+    uploads: Arc<Semaphore>,
     /// When each tenant's storage was last swept from here.
     swept: Mutex<HashMap<Uuid, Instant>>,
 }
@@ -80,7 +88,12 @@ pub struct Files {
 impl Files {
     /// With these settings.
     pub fn new(settings: FileSettings) -> Self {
-        Self { settings, pictures: Semaphore::new(PICTURES), swept: Mutex::default() }
+        Self {
+            settings,
+            pictures: Semaphore::new(PICTURES),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            swept: Mutex::default(),
+        }
     }
 
     /// How much, and for how long.
@@ -91,6 +104,16 @@ impl Files {
     /// Largest file in whole MiB, as pages say it.
     pub fn max_mib(&self) -> u64 {
         self.settings.max_upload >> 20
+    }
+
+    /// A turn to take a file: memory is bounded by how many have one.
+    ///
+    /// # Errors
+    /// Too many others have one, and none ends.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let turn = Arc::clone(&self.uploads).acquire_owned();
+        let turn = tokio::time::timeout(TURN, turn).await.map_err(|_| Problem::Busy)?;
+        Ok(turn.expect("the semaphore is never closed"))
     }
 
     /// Sweeps the tenant's storage in the background now: something was removed.

@@ -111,7 +111,7 @@ async fn add(
     user.require(Role::Technician)?;
     // Before the file is read: nobody should send 25 MiB to hear that there is no such asset.
     subject.name(&tenant).await?;
-    let form = FileForm::open(request, product.files().settings()).await?;
+    let form = FileForm::open(request, product.files()).await?;
     let added = {
         let (product, context, user) = (product.clone(), tenant.clone(), user.clone());
         to_the_end(&tenant, async move { attachments::add(product.files(), &context, &user, subject, form).await })

@@ -12,11 +12,12 @@ use axum::extract::{FromRequest, Request};
 use futures::{Stream, StreamExt, stream};
 use http::header::CONTENT_LENGTH;
 use subtle::ConstantTimeEq;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::name::ShownName;
-use super::{FORM_OVERHEAD, FileSettings};
+use super::{FORM_OVERHEAD, FileSettings, Files};
 use crate::app::problem::Problem;
 use crate::app::shell::CsrfToken;
 use crate::tenancy::TenantContext;
@@ -31,6 +32,8 @@ pub struct FileForm {
     clock: Clock,
     /// Most bytes that the file can have, from what the request says of its length.
     pub at_most: u64,
+    /// Given back when the file has been taken, or the visitor goes away.
+    _turn: OwnedSemaphorePermit,
 }
 
 /// When an upload is too slow.
@@ -50,18 +53,21 @@ impl FileForm {
     /// Reads the secret and nothing more.
     ///
     /// # Errors
-    /// The form is of another site, of another kind, too large by its own account, or does not come.
-    pub async fn open(request: Request, settings: &FileSettings) -> Result<Self, Problem> {
+    /// The form is of another site, of another kind, too large by its own account, or does not come; too many others send
+    /// files.
+    pub async fn open(request: Request, files: &Files) -> Result<Self, Problem> {
+        let settings = files.settings();
         let token = request.extensions().get::<CsrfToken>().cloned();
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > settings.max_upload + FORM_OVERHEAD) {
             return Err(Problem::FileTooLarge(settings.max_upload));
         }
+        let turn = files.turn().await?;
         let at_most = length.map_or(settings.max_upload, |length| length.min(settings.max_upload));
         let clock = Clock { pause: settings.pause, end: Instant::now() + settings.upload };
         let multipart = Multipart::from_request(request.map(one_at_a_time), &()).await;
         let multipart = multipart.map_err(|rejection| Problem::Invalid(format!("The form: {rejection}.")))?;
-        let mut form = Self { multipart, clock, at_most };
+        let mut form = Self { multipart, clock, at_most, _turn: turn };
         let given = form.token(settings).await?;
         // No secret is not the empty one.
         let token = token.filter(|token| !token.0.is_empty());

@@ -25,6 +25,8 @@ mod show;
 mod typed;
 mod work;
 
+pub(in crate::app) use work::store::put_away;
+
 use askama::Template;
 use axum::Router;
 use axum::response::{IntoResponse, Response};

@@ -20,8 +20,15 @@ pub async fn sweep(context: &Arc<Context>, server: &Server) {
             LedgerState::Quarantined => true,
             _ => continue,
         };
+        // Adopted meanwhile: what it has is its Tenant's again.
+        if !context.ledger.is_as_it_was(row) {
+            continue;
+        }
         let leftovers = server.look(|catalogue| desired::leftovers(row.uuid, quarantined, catalogue));
         for batch in leftovers.unwrap_or_default() {
+            if !context.ledger.is_as_it_was(row) {
+                break;
+            }
             if let Err(error) = server.run(&batch, Some(row.uuid)).await {
                 tracing::warn!(server = server.name, tenant = %row.uuid, error = chain(&error), "could not close what a deleted tenant left behind, trying again later");
                 break;

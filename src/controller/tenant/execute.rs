@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::{Gone, Visit};
@@ -17,6 +18,7 @@ use crate::controller::server::pool;
 use crate::controller::servers::Server;
 use crate::desired::effect::Effect;
 use crate::desired::facts::{Facts, Seen};
+use crate::error::chain;
 use crate::observe::ledger::uid;
 
 impl Visit<'_> {
@@ -115,8 +117,17 @@ impl Visit<'_> {
         match effect {
             Effect::Place { server } => apply::ledger::place(central, ledger, uuid, server, self.room_on(server)).await,
             Effect::Sql { server, batch } => {
-                let result = self.server(server)?.run(batch, Some(uuid)).await;
+                let known = self.server(server)?;
+                let result = known.run(batch, Some(uuid)).await;
                 context.refill.notify_one();
+                if let Err(ApplyError::Sql { source, .. }) = &result
+                    && apply::sql::is_away(source)
+                {
+                    // Not only this Tenant's affair: nobody is placed there before it was seen again.
+                    known.set_problem(chain(source));
+                    // A closed channel: the operator is stopping.
+                    let _ = context.wake_server.send(ObjectRef::new(server));
+                }
                 result
             }
             Effect::Clone { server } => pool::clone_for_tenant(&*self.server(server)?).await,

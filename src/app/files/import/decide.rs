@@ -11,6 +11,7 @@ use sqlx::postgres::PgConnection;
 use super::read::Line;
 use super::table::{Column, Fault, Header, Row, STORED};
 use crate::app::accounts::CurrentUser;
+use crate::app::plant::put_away;
 use crate::app::problem::Problem;
 
 /// What is stored when nothing is said.
@@ -199,7 +200,12 @@ pub async fn store(db: &mut PgConnection, user: &CurrentUser, decided: &[Decided
     }
     let stored = async {
         insert(db, user, &new).await?;
-        update(db, &ids, &changed).await
+        // Routines before their assets, as everywhere.
+        sqlx::query!("SELECT id FROM routines WHERE asset_id = ANY($1) ORDER BY id FOR NO KEY UPDATE", &ids)
+            .fetch_all(&mut *db)
+            .await?;
+        update(db, &ids, &changed).await?;
+        rest(db, user, &ids).await
     };
     stored.await.map_err(|error| match error.as_database_error().filter(|error| error.is_unique_violation()) {
         // Somebody took a tag while the file was being stored, or two rows exchange theirs.
@@ -250,6 +256,19 @@ async fn insert(db: &mut PgConnection, user: &CurrentUser, new: &Columns) -> Res
     )
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// What retiring an asset does on its page, it does here too: its routines are paused, and what was planned is skipped.
+async fn rest(db: &mut PgConnection, user: &CurrentUser, ids: &[i64]) -> Result<(), sqlx::Error> {
+    let resting = sqlx::query_scalar!(
+        "UPDATE routines r SET active = false FROM assets a
+         WHERE a.id = r.asset_id AND a.status = 'retired' AND a.id = ANY($1) AND r.active RETURNING r.id",
+        ids
+    );
+    for routine in resting.fetch_all(&mut *db).await? {
+        put_away(db, user.id, routine, "The asset was retired.").await?;
+    }
     Ok(())
 }
 
