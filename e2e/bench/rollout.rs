@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use maintenance_os::app;
 use maintenance_os::desired::migration::{APPLIED, steps};
 use maintenance_os::desired::server::Migration;
+use maintenance_os_e2e::schema::{BEFORE, TAKE_BACK};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use tokio::io::AsyncWriteExt;
@@ -16,20 +17,8 @@ use crate::cluster::Cluster;
 use crate::{Outcome, row};
 
 const DEADLINE: Duration = Duration::from_secs(600);
-/// The release before the newest.
-const BEFORE: &str = "0004";
 /// What the raw driver is tried with; the best counts.
 const CONCURRENCIES: [usize; 3] = [2, 4, 8];
-
-/// Undoes the newest migrations.
-const BACK: &str = "
-DROP INDEX IF EXISTS assets_name_idx;
-DROP TRIGGER IF EXISTS assets_search ON assets;
-ALTER TABLE assets DROP COLUMN IF EXISTS search;
-DROP FUNCTION IF EXISTS fill_asset_search();
-DROP FUNCTION IF EXISTS asset_search(text, text, text, text, text, text);
-DELETE FROM maintenance_os_migrations WHERE version > '0004';
-";
 
 /// The statements of the newest migrations, as they are sent.
 fn statements() -> Vec<String> {
@@ -128,7 +117,7 @@ async fn take_back(databases: &[String]) -> Outcome<()> {
     let mut script = String::new();
     for name in databases {
         script.push_str(&format!(
-            "\\connect \"{name}\"\n{BACK}
+            "\\connect \"{name}\"\n{TAKE_BACK}
              SELECT format('COMMENT ON DATABASE %I IS %L', current_database(), regexp_replace(shobj_description(oid, 'pg_database'), 'schema=.*', 'schema={BEFORE}_00000000')) FROM pg_database WHERE datname = current_database() \\gexec\n"
         ));
     }

@@ -14,6 +14,7 @@ mod logins;
 mod operator;
 mod outage;
 mod people;
+pub mod schema;
 mod tenants;
 mod wait;
 mod world;

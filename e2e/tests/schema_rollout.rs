@@ -5,18 +5,9 @@ use std::collections::BTreeMap;
 use kube::api::{Api, DeleteParams, PostParams};
 use maintenance_os::api::SchemaRollout;
 use maintenance_os::api::rollout::SchemaRolloutStatus;
+use maintenance_os_e2e::schema::TAKE_BACK;
 use maintenance_os_e2e::{World, promise, within};
 use serde_json::{Value, json};
-
-/// Takes a tenant's database back to the schema of the release before, as if it had been there before the operator was upgraded.
-const BACK: &str = "
-DROP INDEX IF EXISTS assets_name_idx;
-DROP TRIGGER IF EXISTS assets_search ON assets;
-ALTER TABLE assets DROP COLUMN IF EXISTS search;
-DROP FUNCTION IF EXISTS fill_asset_search();
-DROP FUNCTION IF EXISTS asset_search(text, text, text, text, text, text);
-DELETE FROM maintenance_os_migrations WHERE version > '0004';
-";
 
 fn rollouts(world: &World) -> Api<SchemaRollout> {
     Api::all(world.client.clone())
@@ -46,7 +37,7 @@ async fn schema(world: &World, tenant: &str) -> String {
 
 async fn take_back(world: &World, uuid: &str) {
     let database = format!("tenant_{uuid}");
-    world.psql(&database, BACK).await;
+    world.psql(&database, TAKE_BACK).await;
     let mark = world.databases(&database).await.remove(0).1;
     let (rest, _) = mark.rsplit_once("schema=").expect("a mark of ours");
     world.psql("template1", &format!("COMMENT ON DATABASE \"{database}\" IS '{rest}schema=0004_00000000'")).await;

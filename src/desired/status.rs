@@ -227,6 +227,32 @@ pub fn lost_uuid(facts: &Facts) -> Option<uuid::Uuid> {
     }
 }
 
+/// A condition of any of our objects. Its time of transition is that of the last change of its status: `before`, the
+/// object's conditions as they stand. `value` None: unknown.
+pub fn condition(
+    before: &[Condition],
+    kind: ConditionType,
+    value: Option<bool>,
+    (reason, message): (Reason, &str),
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let status = match value {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    let same = before.iter().find(|before| before.type_ == kind.as_str() && before.status == status);
+    Condition {
+        type_: kind.as_str().to_owned(),
+        status: status.to_owned(),
+        reason: reason.as_str().to_owned(),
+        message: message.to_owned(),
+        last_transition_time: same.map_or_else(|| Time(now), |same| same.last_transition_time.clone()),
+        observed_generation: generation,
+    }
+}
+
 struct Writer<'a> {
     facts: &'a Facts,
     before: Vec<Condition>,
@@ -235,21 +261,9 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Adds a condition; its time of transition is that of the last change of its status.
-    fn set(&mut self, condition: ConditionType, value: Option<bool>, reason: Reason, message: &str) {
-        let status = match value {
-            Some(true) => "True",
-            Some(false) => "False",
-            None => "Unknown",
-        };
-        let before = self.before.iter().find(|before| before.type_ == condition.as_str() && before.status == status);
-        self.conditions.push(Condition {
-            type_: condition.as_str().to_owned(),
-            status: status.to_owned(),
-            reason: reason.as_str().to_owned(),
-            message: message.to_owned(),
-            last_transition_time: before
-                .map_or_else(|| Time(self.facts.now), |before| before.last_transition_time.clone()),
-            observed_generation: self.facts.tenant.metadata.generation,
-        });
+    fn set(&mut self, kind: ConditionType, value: Option<bool>, reason: Reason, message: &str) {
+        let generation = self.facts.tenant.metadata.generation;
+        let condition = condition(&self.before, kind, value, (reason, message), generation, self.facts.now);
+        self.conditions.push(condition);
     }
 }

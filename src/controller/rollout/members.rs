@@ -67,7 +67,7 @@ pub fn failure(context: &Context, uuid: Uuid, tenant: Option<&Tenant>, version: 
 }
 
 fn is_reachable(context: &Context, server: &str) -> bool {
-    context.servers.get(server).is_some_and(|server| server.facts(0, 0).open.is_ok())
+    context.servers.get(server).is_some_and(|server| server.is_open())
 }
 
 /// Has a Tenant say what its database is now.

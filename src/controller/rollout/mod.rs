@@ -127,13 +127,14 @@ impl Worker {
         let ended: BTreeMap<_, _> = before.waves.iter().map(|wave| (wave.name.clone(), wave.at.0)).collect();
         let progress = desired::rollout::decide(&rollout.spec, &target, &members, &ended, now);
         self.begin(context, rollout, &progress, &target, known).await;
-        let status = say::status(context, rollout, &target, &progress, self.rate(), now);
         // Each database that is done is news, and nobody reads more than a word a second.
-        let is_turn = (before.phase, &before.wave) != (status.phase, &status.wave) || !progress.ended.is_empty();
+        let is_turn =
+            (before.phase, before.wave) != (progress.phase, say::wave(&progress)) || !progress.ended.is_empty();
         if !is_turn && self.said.is_some_and(|said| said.elapsed() < SAY) {
             return Ok(());
         }
         self.said = Some(Instant::now());
+        let status = say::status(context, rollout, &target, &progress, self.rate(), now);
         say::announce(context, rollout, &status, &progress).await;
         say::write(context, rollout, status).await
     }

@@ -1,7 +1,7 @@
 //! Say: how far a rollout is, in its status, in Events and in the figures.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::ObjectRef;
@@ -15,6 +15,7 @@ use crate::api::{GROUP, VERSION};
 use crate::apply::ApplyError;
 use crate::controller::context::Context;
 use crate::desired::rollout::Progress;
+use crate::desired::status::condition;
 use crate::error::chain;
 
 /// Field manager of the rollouts.
@@ -41,7 +42,7 @@ pub fn status(
         observed_generation: rollout.metadata.generation,
         target_version: Some(target.to_owned()),
         phase: progress.phase,
-        wave: progress.wave.as_ref().map(|(number, name)| format!("{name} ({}/{})", number + 1, progress.waves)),
+        wave: wave(progress),
         total: number(progress.total),
         done: number(progress.done),
         failed: number(progress.failed),
@@ -57,6 +58,11 @@ pub fn status(
     let (reason, message) = words(&status, progress);
     conditions(rollout, &mut status, reason, &message, now);
     status
+}
+
+/// The wave that is under way, as `canary (1/3)`.
+pub fn wave(progress: &Progress) -> Option<String> {
+    progress.wave.as_ref().map(|(number, name)| format!("{name} ({}/{})", number + 1, progress.waves))
 }
 
 /// The status of one that waits for another.
@@ -160,21 +166,9 @@ fn conditions(
         (ConditionType::Reconciling, !ready && !stalled),
         (ConditionType::Stalled, stalled),
     ];
-    status.conditions = all
-        .into_iter()
-        .map(|(kind, value)| {
-            let value = if value { "True" } else { "False" };
-            let same = before.iter().find(|condition| condition.type_ == kind.as_str() && condition.status == value);
-            Condition {
-                type_: kind.as_str().into(),
-                status: value.into(),
-                reason: reason.as_str().into(),
-                message: message.into(),
-                last_transition_time: same.map_or_else(|| Time(now), |same| same.last_transition_time.clone()),
-                observed_generation: rollout.metadata.generation,
-            }
-        })
-        .collect();
+    let generation = rollout.metadata.generation;
+    let one = |(kind, value)| condition(&before, kind, Some(value), (reason, message), generation, now);
+    status.conditions = all.map(one).into();
 }
 
 /// Tells of waves and of the end in Events, and of everything in the figures.

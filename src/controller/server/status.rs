@@ -1,7 +1,7 @@
 //! The status of a DatabaseServer.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::Store;
@@ -15,6 +15,7 @@ use crate::apply::ApplyError;
 use crate::controller::context::Context;
 use crate::controller::servers::{self, Server};
 use crate::desired::names;
+use crate::desired::status::condition;
 
 /// Field manager of the server controller.
 const MANAGER: &str = "maintenance-os-server";
@@ -53,8 +54,8 @@ pub async fn write(
     patch_status(context, &name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch)).await
 }
 
-/// Writes how many tenants, promised connections and warm databases there are, when that has changed: between two visits, so that neither a
-/// burst of Tenants nor the next operator finds old figures.
+/// Writes how many tenants, promised connections and warm databases there are, when that has changed: between two visits, so
+/// that neither a burst of Tenants nor the next operator finds old figures.
 ///
 /// # Errors
 /// The API server refused it or did not answer.
@@ -106,34 +107,21 @@ fn conditions(
 ) -> Vec<Condition> {
     let open = server.and_then(|server| server.look(|catalogue| catalogue.open_to_public().join(", ")));
     let isolated = match &open {
-        None => ("Unknown", Reason::DatabaseUnreachable, "not seen yet".to_owned()),
-        Some(open) if open.is_empty() => ("True", Reason::Active, "no database lets PUBLIC connect".to_owned()),
+        None => (None, Reason::DatabaseUnreachable, "not seen yet".to_owned()),
+        Some(open) if open.is_empty() => (Some(true), Reason::Active, "no database lets PUBLIC connect".to_owned()),
         Some(open) => (
-            "False",
+            Some(false),
             Reason::PermissionDenied,
             format!("PUBLIC may connect to {open}: REVOKE CONNECT ON DATABASE … FROM PUBLIC"),
         ),
     };
     let ready = trouble.map_or_else(
-        || ("True", Reason::Active, "tenants are placed on it".to_owned()),
-        |trouble| ("False", trouble.reason, trouble.message.clone()),
+        || (Some(true), Reason::Active, "tenants are placed on it".to_owned()),
+        |trouble| (Some(false), trouble.reason, trouble.message.clone()),
     );
-    [(ConditionType::Ready, ready), (ConditionType::Isolated, isolated)]
-        .into_iter()
-        .map(|(kind, (status, reason, message))| {
-            let same = before
-                .conditions
-                .iter()
-                .find(|condition| condition.type_ == kind.as_str() && condition.status == status);
-            Condition {
-                type_: kind.as_str().into(),
-                status: status.into(),
-                reason: reason.as_str().into(),
-                message,
-                last_transition_time: same
-                    .map_or_else(|| Time(Timestamp::now()), |same| same.last_transition_time.clone()),
-                observed_generation: object.metadata.generation,
-            }
-        })
-        .collect()
+    let (generation, now) = (object.metadata.generation, Timestamp::now());
+    let one = |(kind, (value, reason, message)): (_, (_, _, String))| {
+        condition(&before.conditions, kind, value, (reason, &message), generation, now)
+    };
+    [(ConditionType::Ready, ready), (ConditionType::Isolated, isolated)].map(one).into()
 }

@@ -136,6 +136,12 @@ impl Server {
         }
     }
 
+    /// Whether it can be used by those who are on it: it answers, and is as it should be.
+    pub fn is_open(&self) -> bool {
+        let state = self.lock();
+        state.problem.is_none() && state.closed.is_none() && state.schema.is_some()
+    }
+
     /// Reads the whole inventory.
     ///
     /// # Errors
