@@ -1,7 +1,8 @@
 //! Remembers which parts of a cluster did not answer, so that not every request finds it out by waiting.
 //!
-//! A part that failed is left alone for [`HOLD`]. Then one request may try, and while it does the others are still
-//! refused; it closes the circuit or opens it again. So a node that is away costs one request per part and second.
+//! A part that failed is left alone for [`HOLD`]. The next request for it after that sets off a question in the background,
+//! which closes the circuit or opens it again, and is refused at once like all others until then. So a node that hangs costs
+//! those who find it out one wait per part, and nobody after them, however long it hangs.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +11,17 @@ use super::slot::GROUPS;
 
 /// How long a part that failed is left alone.
 const HOLD: Duration = Duration::from_secs(1);
+
+/// What becomes of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It goes out.
+    Granted,
+    /// It does not.
+    Refused,
+    /// It does not, and whoever sent it sees to it that the part is asked whether it answers again.
+    Ask,
+}
 
 /// One circuit per group of slots.
 pub(super) struct Circuits(
@@ -24,16 +36,16 @@ impl Default for Circuits {
 }
 
 impl Circuits {
-    /// Whether a command may go out. Where the time to leave the group alone is over, it begins anew with this command.
-    pub(super) fn admit(&self, group: usize, now: Instant) -> bool {
+    /// Whether a command may go out. Where the time to leave the group alone is over, it begins anew with this answer.
+    pub(super) fn admit(&self, group: usize, now: Instant) -> Admission {
         let mut groups = self.lock();
         match groups[group] {
-            Some(until) if now < until => false,
+            Some(until) if now < until => Admission::Refused,
             Some(_) => {
                 groups[group] = Some(now + HOLD);
-                true
+                Admission::Ask
             }
-            None => true,
+            None => Admission::Granted,
         }
     }
 
@@ -63,25 +75,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_that_failed_is_left_alone_and_then_tried_by_one_request_at_a_time() {
+    fn a_part_that_failed_is_left_alone_and_then_asked_about_by_one_request_at_a_time() {
         let (circuits, start) = (Circuits::default(), Instant::now());
-        assert!(circuits.admit(3, start));
+        assert_eq!(circuits.admit(3, start), Admission::Granted);
         assert!(circuits.open(3, start) && !circuits.open(3, start), "news only once");
-        assert!(!circuits.admit(3, start + HOLD / 2));
-        assert!(circuits.admit(4, start), "the other parts are not touched");
+        assert_eq!(circuits.admit(3, start + HOLD / 2), Admission::Refused);
+        assert_eq!(circuits.admit(4, start), Admission::Granted, "the other parts are not touched");
         assert!(!circuits.all_closed(start));
         let later = start + HOLD;
-        assert!(circuits.admit(3, later), "one may try");
-        assert!(!circuits.admit(3, later), "the others wait for how it went");
+        assert_eq!(circuits.admit(3, later), Admission::Ask, "one has it asked");
+        assert_eq!(circuits.admit(3, later), Admission::Refused, "the others wait for how that goes");
         circuits.close(3);
-        assert!(circuits.admit(3, later) && circuits.admit(3, later) && circuits.all_closed(later));
+        assert_eq!(circuits.admit(3, later), Admission::Granted);
+        assert!(circuits.all_closed(later));
     }
 
     #[test]
-    fn a_request_that_tried_and_was_cancelled_does_not_keep_the_part_closed_to_all() {
+    fn a_question_that_was_never_answered_does_not_keep_the_part_closed() {
         let (circuits, start) = (Circuits::default(), Instant::now());
         circuits.open(3, start);
-        assert!(circuits.admit(3, start + HOLD));
-        assert!(circuits.admit(3, start + 2 * HOLD));
+        assert_eq!(circuits.admit(3, start + HOLD), Admission::Ask);
+        assert_eq!(circuits.admit(3, start + 2 * HOLD), Admission::Ask);
     }
 }

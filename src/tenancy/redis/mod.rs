@@ -34,7 +34,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use self::circuit::Circuits;
+use self::circuit::{Admission, Circuits};
 use self::connect::{Connection, connect};
 pub use self::metrics::RedisMetrics;
 
@@ -258,14 +258,27 @@ impl RedisLine {
         else {
             return Err(self.away());
         };
+        let key = key.unwrap_or_default();
         let group = match &connection {
-            Connection::Cluster(_) => Some(slot::group(key.unwrap_or_default())),
+            Connection::Cluster(_) => Some(slot::group(key)),
             Connection::Single(_) => None,
         };
-        if group.is_some_and(|group| !line.circuits.admit(group, Instant::now())) {
-            return Err(self.away());
+        let pass = Pass { connection, number, group };
+        match group.map_or(Admission::Granted, |group| line.circuits.admit(group, Instant::now())) {
+            Admission::Granted => Ok(pass),
+            Admission::Refused => Err(self.away()),
+            Admission::Ask => {
+                tokio::spawn(self.clone().ask(pass, key.to_vec()));
+                Err(self.away())
+            }
         }
-        Ok(Pass { connection, number, group })
+    }
+
+    /// Finds out whether the part of a cluster that holds `key` answers again. Reads nothing but whether the key is there.
+    async fn ask(self, mut pass: Pass, key: Vec<u8>) {
+        let question = ::redis::cmd("EXISTS").arg(key).to_owned();
+        let answer = timeout(ANSWER, pass.connection.req_packed_command(&question)).await;
+        self.observe(&pass, &answer.unwrap_or_else(|_| Err(too_slow())));
     }
 
     fn away(&self) -> RedisError {
