@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kube::api::ListParams;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
@@ -24,6 +25,23 @@ impl World {
         let pooler = self.address(OPERATOR, &format!("pooler-{SERVER}")).await;
         let server = self.address(DATABASES, SERVER).await;
         Binding { keys, pooler, server }
+    }
+
+    /// Fingerprints of the certificates that the pods of the pooler show.
+    pub async fn pooler_certificate(&self) -> Vec<String> {
+        let pods = ListParams::default().labels(&format!("tenancy.maintenance-os.com/server={SERVER}"));
+        let pods = self.pods(OPERATOR).list(&pods).await.expect("listing pods");
+        let addresses = pods.into_iter().filter_map(|pod| pod.status?.pod_ip);
+        let shown = addresses.map(|address| {
+            let script = format!(
+                "openssl s_client -starttls postgres -connect {address}:6432 < /dev/null 2> /dev/null | openssl x509 -noout -fingerprint -sha256"
+            );
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("openssl runs");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        });
+        let shown: Vec<_> = shown.collect();
+        assert!(!shown.is_empty() && shown.iter().all(|shown| shown.contains('=')), "{shown:?}");
+        shown
     }
 }
 
@@ -48,6 +66,15 @@ impl Binding {
     /// It is refused.
     pub async fn direct(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
         self.connect(self.options(&self.server, 5432, database)).await
+    }
+
+    /// The same server for another role.
+    #[must_use]
+    pub fn as_role(&self, role: &str, password: &str) -> Self {
+        let mut other = self.clone();
+        other.keys.insert("username".into(), role.into());
+        other.keys.insert("password".into(), password.into());
+        other
     }
 
     fn options(&self, host: &str, port: u16, database: &str) -> PgConnectOptions {

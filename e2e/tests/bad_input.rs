@@ -30,6 +30,38 @@ async fn a_tenant_waits_for_its_plan_and_for_the_plan_to_be_sold() {
 }
 
 #[tokio::test]
+async fn a_tenant_keeps_its_plan_rather_than_change_to_one_that_is_not_sold() {
+    promise(async |world| {
+        let (name, sold, old) = (World::name("keeps"), World::name("sold"), World::name("old"));
+        world.plan(&sold, json!({})).await;
+        world.plan(&old, json!({ "active": false })).await;
+        world.ready(&name, json!({ "planRef": { "name": sold } })).await;
+        let admin = world.admin(&name).await;
+        world.merge(&world.tenants(), &name, &json!({ "spec": { "planRef": { "name": old }, "displayName": "Renamed" } })).await;
+        let refused = world.becomes(15, &name, "False", "PlanInactive").await;
+        assert!(refused.message.contains(&sold) && refused.message.contains(&old), "{}", refused.message);
+        within(10, "the other wish is carried out, under the plan that it has", async || {
+            let settings = admin.api(world, "/api/settings").await.json();
+            if settings["tenant"] == "Renamed" && settings["plan"] == *sold { Ok(()) } else { Err(settings.to_string()) }
+        })
+        .await;
+        // Suspending is carried out at once, whatever is the matter with the plan.
+        world.merge(&world.tenants(), &name, &json!({ "spec": { "state": "Suspended" } })).await;
+        world.answers(5, &name, 503).await;
+        world.merge(&world.tenants(), &name, &json!({ "spec": { "state": "Active" } })).await;
+        world.answers(10, &name, 200).await;
+        world.merge(&world.plans(), &old, &json!({ "spec": { "active": true } })).await;
+        world.becomes_ready(15, &name).await;
+        within(10, "it is sold again, and the tenant has it", async || {
+            let settings = admin.api(world, "/api/settings").await.json();
+            if settings["plan"] == *old { Ok(()) } else { Err(settings.to_string()) }
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_slug_of_a_live_tenant_is_refused_and_its_holder_not_touched() {
     promise(async |world| {
         let name = World::name("slug");

@@ -1,6 +1,6 @@
 //! A tenant's password is renewed, and nobody notices.
 
-use maintenance_os_e2e::{World, promise, refusal, within};
+use maintenance_os_e2e::{OPERATOR, SERVER, World, promise, refusal, within};
 use serde_json::json;
 
 #[tokio::test]
@@ -43,6 +43,59 @@ async fn passwords_are_renewed_under_load_and_the_old_ones_stop_working() {
         let credentials = status.credentials.expect("shown");
         assert_eq!(credentials.username, used.last().expect("five").key("username"));
         world.others_are_served().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_operators_own_passwords_and_the_poolers_certificate_are_renewed_and_nobody_notices() {
+    promise(async |world| {
+        let name = World::name("during");
+        let uuid = world.ready(&name, json!({})).await;
+        let admin = world.admin(&name).await;
+        let roles = || async { world.secret(OPERATOR, &format!("{SERVER}-roles")).await.expect("made by the operator") };
+        let provisioner = || async { world.secret(OPERATOR, SERVER).await.expect("the connection Secret") };
+        let (roles_before, connection_before, certificate_before) =
+            (roles().await, provisioner().await, world.pooler_certificate().await);
+        let asked = World::name("rotate");
+        let rotate = async {
+            let group = "tenancy.maintenance-os.com";
+            let patch = json!({ "metadata": { "annotations": { format!("{group}/rotate"): asked, format!("{group}/rotate-provisioner"): asked } } });
+            world.merge(&world.servers(), SERVER, &patch).await;
+            within(60, "the server says that it was done", async || {
+                let status = world.servers().get(SERVER).await.expect("there").status.expect("written");
+                let rotated = status.rotated.clone().unwrap_or_default();
+                let done = [rotated.credentials, rotated.provisioner].iter().all(|done| done.as_deref() == Some(&asked));
+                if done { Ok(()) } else { Err(format!("{status:?}")) }
+            })
+            .await;
+            within(60, "the pooler has another certificate", async || {
+                let now = world.pooler_certificate().await;
+                let kept: Vec<_> = now.iter().filter(|shown| certificate_before.contains(shown)).collect();
+                if kept.is_empty() { Ok(()) } else { Err(format!("{kept:?}")) }
+            })
+            .await;
+            // With the new passwords.
+            world.ready(&World::name("after"), json!({})).await;
+        };
+        let ((), seen) = world.under_load(&admin, rotate).await;
+        assert!(seen.failed.is_empty() && seen.served > 50, "{seen:?}");
+        let (now, connection) = (roles().await, provisioner().await);
+        for key in ["migrator", "backup"] {
+            assert_ne!(now[key], roles_before[key], "{key}");
+        }
+        assert_ne!(connection["password"], connection_before["password"]);
+        let binding = world.binding(&name).await;
+        for (role, old, new) in [
+            (connection["username"].as_str(), &connection_before["password"], &connection["password"]),
+            ("maintenance_os_migrator", &roles_before["migrator"], &now["migrator"]),
+            ("maintenance_os_backup", &roles_before["backup"], &now["backup"]),
+        ] {
+            let database = if role == connection["username"] { "postgres".to_owned() } else { format!("tenant_{uuid}") };
+            assert_eq!(refusal(binding.as_role(role, new).direct(&database).await).await, None, "{role}, new password");
+            let refused = refusal(binding.as_role(role, old).direct(&database).await).await;
+            assert!(refused.is_some_and(|why| why.contains("password")), "{role}, old password");
+        }
     })
     .await;
 }

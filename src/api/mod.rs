@@ -41,8 +41,11 @@ pub const LABEL_SERVER: &str = "tenancy.maintenance-os.com/server";
 pub const MANAGED_BY: &str = "maintenance-os";
 /// Releases one Tenant that the mass-deletion breaker holds; its value is the Tenant's name.
 pub const ANNOTATION_CONFIRM_DELETE: &str = "tenancy.maintenance-os.com/confirm-delete";
-/// Has a Tenant's password renewed now, or a DatabaseServer's passwords: whenever its value is another than at the last time.
+/// Has a Tenant's password renewed now, or the operator's own passwords on a DatabaseServer and its pooler's certificate:
+/// whenever its value is another than at the last time.
 pub const ANNOTATION_ROTATE: &str = "tenancy.maintenance-os.com/rotate";
+/// Has the password of a DatabaseServer's provisioner renewed, on the server and in the connection Secret.
+pub const ANNOTATION_ROTATE_PROVISIONER: &str = "tenancy.maintenance-os.com/rotate-provisioner";
 /// Hash of the desired state, so that an unchanged object is not written again.
 pub const ANNOTATION_HASH: &str = "tenancy.maintenance-os.com/desired-hash";
 

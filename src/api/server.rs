@@ -192,6 +192,17 @@ pub struct ConnectionsStatus {
     pub budget: i64,
 }
 
+/// The last requests to renew credentials that were carried out: the values that the annotations had.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct RotatedStatus {
+    /// Of annotation `rotate`: passwords of migrator and backup, and the pooler's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<String>,
+    /// Of annotation `rotate-provisioner`: the provisioner's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioner: Option<String>,
+}
+
 /// What is there.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -217,6 +228,9 @@ pub struct DatabaseServerStatus {
     /// Schema version of the template that new databases are cloned from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<String>,
+    /// Which requests to renew credentials were carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<RotatedStatus>,
     /// `Ready`, `Isolated`, `PoolReady`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]

@@ -26,7 +26,7 @@ fn title(tenant: &Tenant) -> String {
     format!("Tenant {}/{}", tenant.namespace().unwrap_or_default(), tenant.name_any())
 }
 
-/// Registers a Tenant, or brings its row up to date; Some: refused. `place`: where a tenant that is minted is to lie, and
+/// Registers a Tenant, or brings its row up to date; Some: refused. `plan`: the one that counts. `place`: where a tenant that is minted is to lie, and
 /// how much that may hold. `marked`: the database that is this object's although the ledger may not know it.
 ///
 /// # Errors
@@ -35,13 +35,13 @@ pub async fn register(
     central: &Central,
     ledger: &Ledger,
     tenant: &Tenant,
-    plan: Option<&PlanSpec>,
+    plan: (&str, Option<&PlanSpec>),
     place: Option<(&str, Room)>,
     marked: Option<&MarkedData>,
 ) -> Result<Option<Refusal>, ApplyError> {
     let doing = format!("register {}", title(tenant));
     let (name, spec) = (tenant.name_any(), &tenant.spec);
-    let plan_name = &spec.plan_ref.name;
+    let (plan_name, plan) = plan;
     if let Some(plan) = plan {
         write_plan(central, ledger, PlanRow::of(plan_name, plan)).await?;
     }
@@ -51,7 +51,7 @@ pub async fn register(
         object_uid: uid(tenant),
         slug: spec.slug.as_deref().unwrap_or(&name),
         display_name: &spec.display_name,
-        plan: plan.map(|_| plan_name.as_str()),
+        plan: plan.map(|_| plan_name),
         state: spec.state,
         trial_ends_at: spec.trial_ends_at.as_ref().map(|time| time.0),
         metadata: &spec.metadata,

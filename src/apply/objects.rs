@@ -1,7 +1,8 @@
 //! Writes to the operator's own objects: whatever has a name in its namespace.
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,4 +43,19 @@ where
     object.annotations_mut().insert(ANNOTATION_HASH.into(), hash);
     let applied = api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await;
     applied.map(drop).map_err(|source| ApplyError::kubernetes(format!("apply {kind} {namespace}/{name}"), source))
+}
+
+/// Creates a Secret of the operator's namespace or, where it carries the version that was read, replaces it.
+///
+/// # Errors
+/// Somebody else was faster; the API server refused it or did not answer.
+pub async fn put_secret(client: &Client, namespace: &str, secret: &Secret) -> Result<Secret, ApplyError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let name = secret.name_any();
+    let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    let written = match secret.metadata.resource_version {
+        None => api.create(&parameters, secret).await,
+        Some(_) => api.replace(&name, &parameters, secret).await,
+    };
+    written.map_err(|source| ApplyError::kubernetes(format!("write Secret {namespace}/{name}"), source))
 }

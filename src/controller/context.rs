@@ -209,7 +209,8 @@ impl Memory {
     }
 }
 
-fn new_password() -> String {
+/// A password that nobody guesses.
+pub fn new_password() -> String {
     let mut random = [0; 32];
     rand::rng().fill_bytes(&mut random);
     scram::password(random)

@@ -5,13 +5,14 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
+use super::context::Context;
 use crate::api::MANAGED_BY;
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, objects};
 
 /// Secret of the authority, in the operator's namespace.
 const AUTHORITY: &str = "maintenance-os-ca";
@@ -20,6 +21,8 @@ const AUTHORITY_DAYS: i64 = 3650;
 const CERTIFICATE_DAYS: i64 = 90;
 /// When a certificate is to be renewed, noted on its Secret.
 const RENEW_AFTER: &str = "tenancy.maintenance-os.com/renew-after";
+/// Which request to renew it was carried out, noted there too.
+const DONE: &str = "tenancy.maintenance-os.com/done-rotate";
 
 /// A certificate with its key and who vouches for it, all PEM.
 #[derive(Clone)]
@@ -32,11 +35,18 @@ pub struct Identity {
     pub authority: String,
 }
 
-/// The certificate of a pooler with these names; renewed when it is due.
+/// The certificate of a pooler with these names; renewed when it is due, or when `asked` is another request than the one
+/// that was carried out last.
 ///
 /// # Errors
 /// The API server refused it or did not answer.
-pub async fn pooler(client: &Client, namespace: &str, name: &str, hosts: &[String]) -> anyhow::Result<Identity> {
+pub async fn pooler(
+    context: &Context,
+    name: &str,
+    hosts: &[String],
+    asked: Option<&String>,
+) -> anyhow::Result<Identity> {
+    let (client, namespace) = (&context.client, &context.settings.namespace);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let authority = authority(&secrets).await?;
     let (authority_pem, authority_key) = pair(&authority)?;
@@ -45,7 +55,7 @@ pub async fn pooler(client: &Client, namespace: &str, name: &str, hosts: &[Strin
         .get_opt(&secret_name)
         .await
         .map_err(|source| ApplyError::kubernetes(format!("read Secret {secret_name}"), source))?;
-    if let Some(found) = found.as_ref().filter(|found| !due(found)) {
+    if let Some(found) = found.as_ref().filter(|found| !due(found) && (asked.is_none() || found.annotations().get(DONE) == asked)) {
         let (certificate, key) = pair(found)?;
         return Ok(Identity { certificate, key, authority: authority_pem });
     }
@@ -61,14 +71,12 @@ pub async fn pooler(client: &Client, namespace: &str, name: &str, hosts: &[Strin
     let renew = Timestamp::now() + SignedDuration::from_hours(24 * CERTIFICATE_DAYS * 2 / 3);
     let mut secret = secret(&secret_name, &certificate.pem(), &key.serialize_pem());
     secret.annotations_mut().insert(RENEW_AFTER.into(), renew.to_string());
-    match found {
-        None => secrets.create(&PostParams::default(), &secret).await,
-        Some(found) => {
-            secret.metadata.resource_version = found.metadata.resource_version;
-            secrets.replace(&secret_name, &PostParams::default(), &secret).await
-        }
+    if let Some(asked) = asked {
+        secret.annotations_mut().insert(DONE.into(), asked.clone());
     }
-    .map_err(|source| ApplyError::kubernetes(format!("write Secret {secret_name}"), source))?;
+    secret.metadata.resource_version = found.and_then(|found| found.metadata.resource_version);
+    let write = objects::put_secret(client, namespace, &secret);
+    context.gate.pass(&format!("write Secret {secret_name}"), write).await?;
     Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem(), authority: authority_pem })
 }
 

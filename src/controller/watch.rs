@@ -20,6 +20,7 @@ use super::fleet::Wake;
 use crate::api::plan::PlanSpec;
 use crate::api::{DatabaseServer, LABEL_TENANT, Plan, SchemaRollout, Tenant};
 use crate::error::chain;
+use crate::observe::ledger::uid;
 
 type Events<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
 
@@ -208,7 +209,11 @@ pub async fn follow_plans(context: Arc<Context>, mut events: Events<Plan>) {
 
 async fn wake_tenants_of(context: Arc<Context>, plan: String) {
     let tenants = context.tenants.state();
-    let tenants: Vec<_> = tenants.iter().filter(|tenant| tenant.spec.plan_ref.name == plan).collect();
+    // Those that ask for it, and those that keep it because they ask for one that is not sold.
+    let has = |tenant: &Tenant| {
+        tenant.spec.plan_ref.name == plan || context.ledger.plan_of(uid(tenant)).as_ref() == Some(&plan)
+    };
+    let tenants: Vec<_> = tenants.iter().filter(|tenant| has(tenant.as_ref())).collect();
     let pace = PACE.min(SPREAD / u32::try_from(tenants.len().max(1)).unwrap_or(u32::MAX));
     let mut ticks = tokio::time::interval(pace.max(Duration::from_micros(1)));
     for tenant in tenants {

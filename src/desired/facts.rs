@@ -50,6 +50,8 @@ pub struct LedgerRow {
     pub server: Option<String>,
     /// The slug that belongs to the data.
     pub slug: String,
+    /// The plan that the tenant has.
+    pub plan: Option<String>,
     /// Schema (`<version>_<checksum>`) of the database.
     pub schema: Option<String>,
     /// The subscription.
@@ -230,7 +232,9 @@ pub struct Facts {
     pub base_domain: String,
     /// Whether the object's namespace is one of those that are served.
     pub namespace_served: bool,
-    /// The Plan that it names.
+    /// Name of the Plan that counts, see [`super::plan::effective`].
+    pub plan_name: String,
+    /// What it says; None: there is no such Plan.
     pub plan: Option<PlanSpec>,
     /// The ledger's word.
     pub ledger: Seen<LedgerFact>,

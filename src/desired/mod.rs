@@ -10,6 +10,7 @@ pub mod effect;
 pub mod facts;
 pub mod migration;
 pub mod names;
+pub mod plan;
 pub mod pooler;
 pub mod pooler_objects;
 pub mod provisioning;

@@ -39,11 +39,16 @@ pub fn plan(facts: &Facts) -> PartPlan {
             }
             Err(blocked) => blocked,
         },
-        Seen::Known(LedgerFact::Row(row)) if !row.current => {
+        Seen::Known(LedgerFact::Row(row)) if !row.current || has_another_plan(facts, row) => {
             PartPlan::act(vec![Effect::Register { server: None }], "being updated in the ledger")
         }
         Seen::Known(LedgerFact::Row(row)) => PartPlan::ready(format!("tenant {}", row.uuid)),
     }
+}
+
+/// The Plan that counts became another although the object is the same: it is sold again.
+fn has_another_plan(facts: &Facts, row: &LedgerRow) -> bool {
+    facts.plan.is_some() && row.plan.as_ref().is_some_and(|plan| *plan != facts.plan_name)
 }
 
 /// The server.

@@ -57,7 +57,7 @@ pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: Database
         hosts: vec![host.clone()],
         primary_host: host,
         plan: RoutingPlan {
-            name: tenant.spec.plan_ref.name.clone(),
+            name: facts.plan_name.clone(),
             features: plan.features.clone(),
             limits: plan.limits.clone(),
         },

@@ -13,7 +13,7 @@ use super::database::Wanted;
 use super::effect::{Effect, Health, PartPlan};
 use super::facts::{Attempt, Facts, LedgerRow, LedgerState, PoolerAddress, Seen, ServerFacts};
 use super::rotation::{self, Logins};
-use super::{budget, credentials, names, pooler, provisioning, registration, routing, status, teardown, welcome};
+use super::{budget, credentials, names, plan, pooler, provisioning, registration, routing, status, teardown, welcome};
 
 /// What is to be done next for a Tenant, and how it stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,6 +68,9 @@ pub fn plan(facts: &Facts) -> Outlook {
         && let Some(row) = facts.row()
     {
         parts(facts, row, &mut outlook);
+        if let Some(refusal) = plan::refusal(facts) {
+            outlook.take(ConditionType::Registered, refusal);
+        }
     }
     outlook
 }

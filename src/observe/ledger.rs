@@ -163,6 +163,11 @@ impl Ledger {
         self.lock().rows.of_object(object)?.server.clone()
     }
 
+    /// The plan that the ledger has for a Tenant object; None: no row, or none.
+    pub fn plan_of(&self, object: Uuid) -> Option<String> {
+        self.lock().rows.of_object(object)?.plan.clone()
+    }
+
     /// Forgets a row that is gone.
     pub fn forget(&self, uuid: Uuid) {
         let mut state = self.lock();
@@ -300,6 +305,7 @@ fn fact(row: &TenantRow, current: bool) -> LedgerRow {
         state: state(row.ledger_state),
         server: row.server.clone(),
         slug: row.slug.clone(),
+        plan: row.plan.clone(),
         schema: row.schema_version.clone(),
         subscription,
         current,

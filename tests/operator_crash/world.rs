@@ -47,6 +47,12 @@ fn server(name: &str) -> Value {
         "spec": { "connectionSecretRef": { "name": SERVER }, "warmPool": { "size": 1 }, "capacity": { "connectionOvercommit": 100 }, "pooler": { "replicas": 1 } } })
 }
 
+fn provisioners_password() -> String {
+    let url = variable("MOS_TEST_OPERATOR_PROVISIONER_URL");
+    let (_, login) = url.split_once("://").unwrap().1.split_once('@').unwrap().0.split_once(':').unwrap();
+    login.to_owned()
+}
+
 /// Asks until there is an answer.
 async fn until(what: &str, mut ask: impl AsyncFnMut() -> Result<(), String>) {
     let deadline = Instant::now() + DEADLINE;
@@ -105,18 +111,9 @@ impl World {
         let group = "tenancy.maintenance-os.com/v1alpha1";
         let plan = json!({ "apiVersion": group, "kind": "Plan", "metadata": { "name": "pro" }, "spec": { "displayName": "Professional", "price": "49.00" } });
         self.apply_global::<Plan>(&plan, "pro").await;
+        self.give_the_provisioner_its_password_back().await;
         let options: PgConnectOptions = variable("MOS_TEST_OPERATOR_PROVISIONER_URL").parse().unwrap();
-        let password = variable("MOS_TEST_OPERATOR_PROVISIONER_URL")
-            .split_once("://")
-            .unwrap()
-            .1
-            .split_once(':')
-            .unwrap()
-            .1
-            .split_once('@')
-            .unwrap()
-            .0
-            .to_owned();
+        let password = provisioners_password();
         let ca = std::fs::read_to_string(variable("MOS_TEST_OPERATOR_POSTGRES_CA")).unwrap();
         let data = [
             ("host", options.get_host().to_owned()),
@@ -435,6 +432,72 @@ impl World {
         {
             sqlx::query(AssertSqlSafe(format!("DROP ROLE \"{role}\""))).execute(&mut session).await.unwrap();
         }
+        session.close().await.unwrap();
+    }
+
+    /// Has the operator's own passwords and the pooler's certificate renewed.
+    pub async fn ask_to_rotate(&self, round: usize) {
+        let group = "tenancy.maintenance-os.com";
+        let round = round.to_string();
+        let patch = json!({ "metadata": { "annotations": { format!("{group}/rotate"): round, format!("{group}/rotate-provisioner"): round } } });
+        let servers: Api<DatabaseServer> = Api::all(self.client.clone());
+        servers.patch(SERVER, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    pub async fn wait_until_rotated(&self, round: usize) {
+        let servers: Api<DatabaseServer> = Api::all(self.client.clone());
+        until("the object says that it was done", async || {
+            let status = servers.get(SERVER).await.unwrap().status.unwrap_or_default();
+            let rotated = status.rotated.clone().unwrap_or_default();
+            let done = [rotated.credentials, rotated.provisioner].iter().all(|done| *done == Some(round.to_string()));
+            done.then_some(()).ok_or_else(|| format!("{status:?}"))
+        })
+        .await;
+    }
+
+    /// Passwords of provisioner, migrator and backup as the Secrets say, and the pooler's certificate.
+    pub async fn operators_passwords(&self) -> [String; 4] {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let value = async |secret: String, key: &str| {
+            let data = secrets.get(&secret).await.unwrap().data.unwrap();
+            String::from_utf8(data[key].0.clone()).unwrap()
+        };
+        [
+            value(SERVER.to_owned(), "password").await,
+            value(format!("{SERVER}-roles"), "migrator").await,
+            value(format!("{SERVER}-roles"), "backup").await,
+            value(format!("pooler-{SERVER}-tls"), "tls.crt").await,
+        ]
+    }
+
+    /// Each is another than before, the new ones let in and the old ones do not. Returns the new ones.
+    pub async fn assert_all_are_new(&self, before: &[String; 4]) -> [String; 4] {
+        let now = self.operators_passwords().await;
+        for (old, new) in before.iter().zip(&now) {
+            assert_ne!(old, new);
+        }
+        let server: PgConnectOptions = variable("MOS_TEST_OPERATOR_PROVISIONER_URL").parse().unwrap();
+        let roles = [server.get_username(), "maintenance_os_migrator", "maintenance_os_backup"];
+        for ((role, old), new) in roles.iter().zip(before).zip(&now) {
+            let with = |password: &str| server.clone().username(role).password(password).database("postgres");
+            // Not every role may enter this database, but it is told so only with the right password.
+            let refused = async |password: &str| match with(password).connect().await {
+                Ok(session) => session.close().await.map(|()| None).unwrap(),
+                Err(error) => error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned)),
+            };
+            assert_ne!(refused(new).await.as_deref(), Some("28P01"), "{role} is let in with its new password");
+            assert_eq!(refused(old).await.as_deref(), Some("28P01"), "{role} is not let in with its old password");
+        }
+        now
+    }
+
+    /// As the other tests expect it; also after a run that failed.
+    pub async fn give_the_provisioner_its_password_back(&self) {
+        let options: PgConnectOptions = variable("MOS_TEST_OPERATOR_PROVISIONER_URL").parse().unwrap();
+        let (role, password) = (options.get_username().to_owned(), provisioners_password());
+        let mut session = self.superuser().await;
+        let alter = format!("ALTER ROLE \"{role}\" PASSWORD '{password}'");
+        sqlx::query(AssertSqlSafe(alter)).execute(&mut session).await.unwrap();
         session.close().await.unwrap();
     }
 }

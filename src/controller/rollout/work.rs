@@ -11,7 +11,7 @@ use crate::api::rollout::SchemaRolloutSpec;
 use crate::apply::ApplyError;
 use crate::apply::migrate::{self, MigrateError, Patience};
 use crate::controller::context::Context;
-use crate::controller::server;
+use crate::controller::server::credentials;
 use crate::controller::servers::Server;
 use crate::desired::database::{self, Mark};
 use crate::desired::names;
@@ -43,7 +43,7 @@ pub async fn prepare(context: &Context, uuid: Uuid, passwords: &mut HashMap<Stri
     }
     let server = context.servers.get(&context.ledger.server_of(crate::observe::ledger::uid(&object))?)?;
     if !passwords.contains_key(&server.name) {
-        match server::migrator_password(context, &server.name).await {
+        match credentials::migrator_password(context, &server.name).await {
             Ok(password) => drop(passwords.insert(server.name.clone(), password)),
             Err(error) => {
                 tracing::warn!(
@@ -68,7 +68,7 @@ pub async fn bring_up(
     patience: Patience,
 ) -> Outcome {
     let Job { uuid, tenant, server, password } = job;
-    let options = server.connection.options(&names::database(uuid), names::MIGRATOR, &password);
+    let options = server.connection().options(&names::database(uuid), names::MIGRATOR, &password);
     let work = migrate::bring_up(options, &known, &target, patience);
     let result = match context.gate.pass(&format!("migrate the database of {tenant}"), work).await {
         Ok(count) => note(&server, uuid, &schema(&known[..count.min(known.len())])).await,

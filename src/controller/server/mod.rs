@@ -1,5 +1,6 @@
 //! The loop of a DatabaseServer: its roles, template, warm pool and pooler, and how it stands.
 
+pub mod credentials;
 pub mod pool;
 pub mod status;
 mod sweep;
@@ -7,14 +8,11 @@ mod sweep;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ListParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use rand::RngCore;
 use serde_json::json;
 
 use super::context::Context;
@@ -23,7 +21,7 @@ use super::servers::{Connection, Server, TakeError};
 use super::tls;
 use crate::api::condition::Reason;
 use crate::api::pooler::PoolerSettings;
-use crate::api::{DatabaseServer, MANAGED_BY};
+use crate::api::{ANNOTATION_ROTATE, DatabaseServer};
 use crate::apply::{ApplyError, objects};
 use crate::desired::facts::PoolerAddress;
 use crate::desired::{names, pooler_objects, scram, server as desired};
@@ -64,9 +62,9 @@ fn unreachable(server: &str, error: &sqlx::Error) -> Trouble {
 /// None.
 pub async fn reconcile(object: Arc<DatabaseServer>, context: Arc<Context>) -> Result<Action, std::convert::Infallible> {
     let name = object.name_any();
-    let (server, trouble) = match connection(&context, &object).await {
+    let (server, trouble) = match credentials::connection(&context, &object).await {
         Err(error) => (context.servers.get(&name), Some(Trouble::new(Reason::PermissionDenied, &error))),
-        Ok(connection) => match take(&context, &object, connection).await {
+        Ok(connection) => match take_with_any(&context, &object, connection).await {
             Ok(server) => {
                 let trouble = visit(&context, &object, &server).await.err();
                 (Some(server), trouble)
@@ -96,6 +94,30 @@ pub async fn reconcile(object: Arc<DatabaseServer>, context: Arc<Context>) -> Re
     }
     context.server_failures.succeeded(&name);
     Ok(Action::requeue(context.settings.resync))
+}
+
+/// The server of an object, with the password of its connection Secret or, where the server refuses that, with the one that
+/// it was about to be given.
+async fn take_with_any(
+    context: &Arc<Context>,
+    object: &DatabaseServer,
+    connection: Connection,
+) -> Result<Arc<Server>, Trouble> {
+    let mut refused = match take(context, object, connection.clone()).await {
+        Err(trouble) if matches!(trouble.reason, Reason::PermissionDenied) => trouble,
+        taken => return taken,
+    };
+    let instead = credentials::instead(context, object, &connection).await;
+    if let Some(next) = instead.next
+        && let Ok(server) = take(context, object, next).await
+    {
+        return Ok(server);
+    }
+    if let Some(hint) = instead.hint {
+        refused.message.push_str("; ");
+        refused.message.push_str(&hint);
+    }
+    Err(refused)
 }
 
 /// The server of an object, taken over for this term.
@@ -147,39 +169,12 @@ fn wake(context: &Context, name: &str, server: Option<&Server>) {
     }
 }
 
-/// The connection Secret; always in the operator's namespace (a field for another one does not exist).
-async fn connection(context: &Context, object: &DatabaseServer) -> anyhow::Result<Connection> {
-    let (namespace, name) = (&context.settings.namespace, &object.spec.connection_secret_ref.name);
-    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
-    let secret = secrets.get(name).await.with_context(|| format!("reading the connection Secret {namespace}/{name}: create it with the keys host, port, username, password and ca.crt"))?;
-    let value = |key: &str| -> anyhow::Result<String> {
-        let value = secret
-            .data
-            .as_ref()
-            .and_then(|data| data.get(key))
-            .with_context(|| format!("connection Secret {namespace}/{name} has no key {key}"))?;
-        String::from_utf8(value.0.clone())
-            .with_context(|| format!("key {key} of connection Secret {namespace}/{name} is not text"))
-    };
-    let port = value("port")?;
-    Ok(Connection {
-        host: value("host")?,
-        port: port
-            .trim()
-            .parse()
-            .with_context(|| format!("key port of connection Secret {namespace}/{name} is not a port: {port}"))?,
-        username: value("username")?,
-        password: value("password")?,
-        ca: value("ca.crt").unwrap_or_default(),
-        ssl_mode: object.spec.ssl_mode,
-    })
-}
-
 async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Server>) -> Result<(), Trouble> {
     // The pooler needs no database server to be put up, and goes on serving while its server does not answer.
     let pooler =
         put_up_pooler(context, object, server).await.map_err(|error| Trouble::new(Reason::Provisioning, &error));
-    let address = format!("{}:{}", server.connection.host, server.connection.port);
+    let connection = server.connection();
+    let address = format!("{}:{}", connection.host, connection.port);
     let identity = server.take_inventory().await.map_err(|error| unreachable(&address, &error))?;
     if let Some(known) = object
         .status
@@ -189,7 +184,7 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
     {
         let message = format!(
             "another PostgreSQL answers under {}: it is {}, and {known} was known. Nothing is read from or written to it. If the data was moved there, create another DatabaseServer for it",
-            server.connection.host, identity.system_identifier
+            connection.host, identity.system_identifier
         );
         server.set_problem(message.clone());
         return Err(Trouble { reason: Reason::Conflict, message });
@@ -197,7 +192,7 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
     if identity.read_only {
         return Err(Trouble {
             reason: Reason::DatabaseUnreachable,
-            message: format!("server {} refuses writes: it is read-only or a standby", server.connection.host),
+            message: format!("server {} refuses writes: it is read-only or a standby", connection.host),
         });
     }
     let open = server.look(|catalogue| catalogue.open_to_public().join(", ")).unwrap_or_default();
@@ -210,11 +205,14 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
         });
     }
     let passwords =
-        role_passwords(context, &server.name).await.map_err(|error| Trouble::new(Reason::Provisioning, &error))?;
+        credentials::passwords(context, object).await.map_err(|error| Trouble::new(Reason::Provisioning, &error))?;
     let (migrator, backup) = (scram::verifier(&passwords.migrator), scram::verifier(&passwords.backup));
     if let Some(batch) = server.look(|catalogue| desired::roles(catalogue, &migrator, &backup)).flatten() {
         server.run(&batch, None).await.map_err(|error| Trouble { reason: error.reason(), message: chain(&error) })?;
     }
+    credentials::renew_provisioner(context, object, server)
+        .await
+        .map_err(|error| Trouble::new(Reason::Provisioning, &error))?;
     pool::build_template(server, &passwords.migrator)
         .await
         .map_err(|error| Trouble::new(Reason::MigrationFailed, &error))?;
@@ -224,56 +222,10 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
         server.run(&batch, None).await.map_err(|error| Trouble { reason: error.reason(), message: chain(&error) })?;
     }
     sweep::sweep(context, server).await;
-    pooler
-}
-
-/// The migrator's password on a server.
-///
-/// # Errors
-/// The Secret cannot be read.
-pub async fn migrator_password(context: &Context, server: &str) -> anyhow::Result<String> {
-    Ok(role_passwords(context, server).await?.migrator)
-}
-
-struct Passwords {
-    migrator: String,
-    backup: String,
-}
-
-/// Secret `<server>-roles`, made once by the operator.
-async fn role_passwords(context: &Context, server: &str) -> anyhow::Result<Passwords> {
-    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.settings.namespace);
-    let name = names::server_roles(server);
-    let found =
-        secrets.get_opt(&name).await.map_err(|source| ApplyError::kubernetes(format!("read Secret {name}"), source))?;
-    let secret = if let Some(secret) = found {
-        secret
-    } else {
-        let password = || {
-            let mut random = [0; 32];
-            rand::rng().fill_bytes(&mut random);
-            ByteString(scram::password(random).into_bytes())
-        };
-        let mut secret = Secret {
-            data: Some([("migrator".to_owned(), password()), ("backup".to_owned(), password())].into()),
-            ..Secret::default()
-        };
-        secret.metadata.name = Some(name.clone());
-        secret.labels_mut().insert("app.kubernetes.io/managed-by".into(), MANAGED_BY.into());
-        secrets
-            .create(&PostParams::default(), &secret)
-            .await
-            .map_err(|source| ApplyError::kubernetes(format!("create Secret {name}"), source))?
-    };
-    let value = |key: &str| -> anyhow::Result<String> {
-        let value = secret
-            .data
-            .as_ref()
-            .and_then(|data| data.get(key))
-            .with_context(|| format!("Secret {name} has no key {key}: delete the Secret and it is made anew"))?;
-        Ok(String::from_utf8_lossy(&value.0).into_owned())
-    };
-    Ok(Passwords { migrator: value("migrator")?, backup: value("backup")? })
+    pooler?;
+    let rotated = credentials::rotated(context, &server.name).await;
+    server.set_rotated(rotated.map_err(|error| Trouble::new(Reason::Provisioning, &error))?);
+    Ok(())
 }
 
 async fn put_up_pooler(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Server>) -> anyhow::Result<()> {
@@ -285,7 +237,9 @@ async fn put_up_pooler(context: &Arc<Context>, object: &DatabaseServer, server: 
         format!("{name}.{namespace}"),
         name.clone(),
     ];
-    let identity = tls::pooler(client, namespace, &name, &hosts).await?;
+    let asked = object.annotations().get(ANNOTATION_ROTATE);
+    let identity = tls::pooler(context, &name, &hosts, asked).await?;
+    let connection = server.connection();
     let pooler = &object.spec.pooler;
     context.fleet.set_settings(
         &server.name,
@@ -293,10 +247,10 @@ async fn put_up_pooler(context: &Arc<Context>, object: &DatabaseServer, server: 
             schema: 0,
             generation: 0,
             epoch: 0,
-            host: server.connection.host.clone(),
-            port: server.connection.port,
+            host: connection.host,
+            port: connection.port,
             ssl_mode: object.spec.ssl_mode,
-            ca: server.connection.ca.clone(),
+            ca: connection.ca,
             pool_mode: pooler.pool_mode,
             max_client_conn: pooler.max_client_conn,
             default_pool_size: pooler.default_pool_size,

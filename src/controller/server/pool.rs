@@ -61,7 +61,7 @@ pub async fn build_template(server: &Server, password: &str) -> anyhow::Result<(
 }
 
 async fn fill_template(server: &Server, password: &str, migrations: &[Migration<'_>]) -> anyhow::Result<()> {
-    let connection = &server.connection;
+    let connection = server.connection();
     let doing = |what: &str| format!("{what} the template on server {}", server.name);
     let mut provisioner = connection
         .options(names::TEMPLATE_BUILD, &connection.username, &connection.password)

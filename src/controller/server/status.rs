@@ -38,6 +38,7 @@ pub async fn write(
     if let Some(server) = server {
         status.connections = connections(context, server).or(status.connections);
         status.warm = i32::try_from(server.warm()).ok();
+        status.rotated = server.rotated().or(status.rotated);
         status.schema_version =
             server.facts(0, 0).schema.as_deref().map(|schema| names::schema_version(schema).to_owned());
         if let Some(identity) = server.identity() {

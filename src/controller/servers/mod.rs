@@ -96,7 +96,7 @@ impl Servers {
 
     /// The server of an object, when it is known under this connection.
     pub fn known(&self, name: &str, connection: &Connection, spec: &DatabaseServerSpec) -> Option<Arc<Server>> {
-        let known = self.get(name).filter(|known| known.connection == *connection)?;
+        let known = self.get(name).filter(|known| known.connection() == *connection)?;
         known.set_spec(spec.clone());
         Some(known)
     }

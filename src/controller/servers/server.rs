@@ -9,7 +9,7 @@ use tokio::sync::{RwLock, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::{Connection, fence};
-use crate::api::server::DatabaseServerSpec;
+use crate::api::server::{DatabaseServerSpec, RotatedStatus};
 use crate::apply::gate::Gate;
 use crate::apply::{self, ApplyError};
 use crate::desired::catalogue::Catalogue;
@@ -29,8 +29,6 @@ const CLONES_AT_A_TIME: usize = 2;
 pub struct Server {
     /// Its name.
     pub name: String,
-    /// How it is reached.
-    pub connection: Connection,
     /// The term in which this process holds the server, see [`fence::take_over`].
     pub term: i64,
     /// The provisioner in `postgres`.
@@ -45,6 +43,9 @@ pub struct Server {
 }
 
 struct State {
+    connection: Connection,
+    /// What of the object's requests to renew credentials was carried out.
+    rotated: Option<RotatedStatus>,
     spec: DatabaseServerSpec,
     seen: Option<Inventory>,
     /// Why the server does not answer, or not as it should.
@@ -85,6 +86,8 @@ impl Server {
             .after_connect(move |session, _| Box::pin(async move { fence::join(session, epoch).await }))
             .connect_lazy_with(options);
         let state = State {
+            connection,
+            rotated: None,
             spec,
             seen: None,
             problem: Some("it was not asked yet".into()),
@@ -98,7 +101,6 @@ impl Server {
         };
         Self {
             name: name.to_owned(),
-            connection,
             term: epoch,
             pool,
             writes: gate,
@@ -106,6 +108,29 @@ impl Server {
             clones: Semaphore::new(CLONES_AT_A_TIME),
             state: Mutex::new(state),
         }
+    }
+
+    /// How it is reached.
+    pub fn connection(&self) -> Connection {
+        self.lock().connection.clone()
+    }
+
+    /// The provisioner has another password from now on. Sessions that are open stay.
+    pub fn set_password(&self, password: &str) {
+        let mut state = self.lock();
+        password.clone_into(&mut state.connection.password);
+        let connection = &state.connection;
+        self.pool.set_connect_options(connection.options("postgres", &connection.username, &connection.password));
+    }
+
+    /// What of the object's requests to renew credentials was carried out.
+    pub fn rotated(&self) -> Option<RotatedStatus> {
+        self.lock().rotated.clone()
+    }
+
+    /// Notes what of the object's requests to renew credentials was carried out.
+    pub fn set_rotated(&self, rotated: Option<RotatedStatus>) {
+        self.lock().rotated = rotated;
     }
 
     /// Notes that the object says something else now.

@@ -71,7 +71,7 @@ impl Visit<'_> {
                     central,
                     ledger,
                     &self.tenant,
-                    facts.plan.as_ref(),
+                    (&facts.plan_name, facts.plan.as_ref()),
                     place,
                     facts.marked.as_ref(),
                 )

@@ -15,7 +15,7 @@ use crate::desired::catalogue::Catalogue;
 use crate::desired::facts::{Facts, LedgerFact, MarkedData, Published, Reach, Refusal, SecretFact, Seen};
 use crate::desired::registration::may_make_database;
 use crate::desired::scram::Credential;
-use crate::desired::{database, names, rotation};
+use crate::desired::{database, names, plan, rotation};
 use crate::observe::ledger::uid;
 
 impl Visit<'_> {
@@ -59,8 +59,13 @@ impl Visit<'_> {
         let awake = uuid
             .filter(|_| self.tenant.spec.state == TenantState::Hibernated)
             .and_then(|uuid| context.fleet.awake(uuid, routing.entry.as_ref(), context.settings.sleep_after));
-        let plan = context.plans.get(&ObjectRef::new(&self.tenant.spec.plan_ref.name)).map(|plan| plan.spec.clone());
-        let sessions = self.sessions(uuid, known.as_deref(), plan.as_ref(), &catalogue).await;
+        let kept = match &ledger {
+            Seen::Known(LedgerFact::Row(row)) => row.plan.as_deref(),
+            _ => None,
+        };
+        let look = |name: &str| context.plans.get(&ObjectRef::new(name)).map(|plan| plan.spec.clone());
+        let plan = plan::effective(&self.tenant.spec.plan_ref.name, kept, look);
+        let sessions = self.sessions(uuid, known.as_deref(), plan.spec.as_ref(), &catalogue).await;
         let password = routing.entry.as_ref().map(|entry| entry.database.password.as_str());
         let mut tenant = self.tenant.clone();
         if let Some(written) = context.memory.status(uid(&tenant), tenant.status.as_ref()) {
@@ -73,7 +78,8 @@ impl Visit<'_> {
             awake_until: awake.map(|left| now + left),
             sessions,
             attempt: uuid.map(|uuid| context.memory.attempt(uuid)).unwrap_or_default(),
-            plan,
+            plan_name: plan.name,
+            plan: plan.spec,
             epoch: context.epoch(),
             base_domain: context.settings.base_domain.clone(),
             namespace_served: context.settings.tenant_namespaces.contains(&namespace),
