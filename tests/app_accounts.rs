@@ -245,13 +245,17 @@ async fn nothing_of_one_tenants_accounts_is_worth_anything_at_another() {
 }
 
 #[tokio::test]
-async fn a_new_password_by_mail_takes_the_mail_once_and_ends_every_session() {
+async fn a_new_password_by_mail_takes_the_mail_once_and_ends_every_session_and_token() {
     with_tenants(1, async |server, mut tenants| {
         let second = format!("second-{}", tenants[0].primary_host);
         tenants[0].hosts.push(second.clone());
         let (app, directory) = app_with_mail(&tenants).await;
         let acme = &tenants[0];
         let mut before = first_user(&app, acme).await;
+        before.fill("/tokens", "/tokens", &[("name", "Nightly import"), ("days", "30")]).await;
+        let tokens = async || {
+            server.number(&acme.database.name, "SELECT count(*) FROM api_tokens WHERE revoked_at IS NULL").await
+        };
 
         // Asked for at a host that is not the canonical one. Whether there is such an account makes no difference.
         let mut visitor = Browser::at(&app, acme);
@@ -275,6 +279,7 @@ async fn a_new_password_by_mail_takes_the_mail_once_and_ends_every_session() {
         assert_eq!(refused.status, StatusCode::BAD_REQUEST);
         assert!(refused.body.contains("id=\"password-error\""), "{}", refused.body);
         assert_eq!(before.get("/profile").await.status, StatusCode::OK, "nothing has happened so far");
+        assert_eq!(tokens().await, 1);
         let fields = [("token", token), ("password", OTHER), ("again", OTHER)];
         let mut twice = [visitor.clone(), visitor.clone()];
         let posts = twice.iter_mut().map(|browser| browser.post("/reset-password", &fields));
@@ -283,6 +288,7 @@ async fn a_new_password_by_mail_takes_the_mail_once_and_ends_every_session() {
         assert_eq!(statuses, [StatusCode::SEE_OTHER, StatusCode::GONE], "the link is good once");
 
         assert_eq!(before.get("/profile").await.status, StatusCode::SEE_OTHER, "the old session has ended");
+        assert_eq!(tokens().await, 0, "and the tokens with it");
         let winner = twice.iter_mut().find(|browser| browser.session().is_some()).unwrap();
         assert_eq!(winner.get("/profile").await.status, StatusCode::OK, "whoever chose the password is signed in");
         assert_eq!(before.sign_in("jo@acme.example", PASSWORD).await.status, StatusCode::BAD_REQUEST);

@@ -5,7 +5,6 @@
 mod redis;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -516,26 +515,4 @@ async fn a_trial_ends_at_its_instant_and_leaves_the_settings_open() {
         assert!(answer.body.contains("trial has ended"), "{}", answer.body);
     }
     assert_eq!(page_at(-1).await.body, "page");
-}
-
-#[tokio::test]
-async fn guessing_from_many_machines_is_stopped_and_the_owner_at_a_known_one_is_let_in() {
-    let acme = entry();
-    let tenants = std::slice::from_ref(&acme);
-    let pods = [process(Some(alone()), tenants).await, process(Some(alone()), tenants).await];
-    let pods = [context(&pods[0], &acme).await, context(&pods[1], &acme).await];
-    let home: IpAddr = [192, 0, 2, 1].into();
-    let guess = async |number: usize, from: IpAddr| {
-        pods[number % 2].limits().guess("sign-in", "ann@acme.example", Some(from)).admit().await == Verdict::Allowed
-    };
-    assert!(guess(0, home).await);
-    pods[0].limits().guess("sign-in", "ann@acme.example", Some(home)).succeeded().await;
-    let mut admitted = 0;
-    for number in 0..200_usize {
-        let from = [198, 51, 100, u8::try_from(number).unwrap()].into();
-        admitted += usize::from(guess(number, from).await);
-    }
-    assert_eq!(admitted, 49, "fifty attempts at one account, the owner's included");
-    assert!(guess(1, home).await, "the owner, at home");
-    assert!(!guess(1, [203, 0, 113, 1].into()).await, "anybody elsewhere");
 }

@@ -2,7 +2,7 @@
 # Brings the demo up with a release build and measures it. Prints a Markdown table; docs/benchmarks.md has one with its machine.
 #   bench.sh                              everything
 #   bench.sh requests                     the request side alone, which needs no cluster
-#   bench.sh singles|burst|cold|rest …    these sections of the operator's
+#   bench.sh singles|burst|cold|rest|life|rollout …    these sections of the operator's
 source "$(dirname "$0")/../cluster/lib.sh"
 cd "$checkout"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}

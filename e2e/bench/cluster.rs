@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client, ResourceExt};
 use maintenance_os::api::rollout::RolloutPhase;
-use maintenance_os::api::{DatabaseServer, SchemaRollout, Tenant};
+use maintenance_os::api::{DatabaseServer, Plan, SchemaRollout, Tenant};
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 
@@ -91,13 +91,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// Asks the host of a Tenant for a page that reads from its own database.
+    pub async fn visit(&self, name: &str) -> Outcome<()> {
+        let host = format!("{name}.maintenance-os.com");
+        let answer = self.http.get(format!("{ENTRY}/api/tenant")).header("host", &host).send().await?;
+        let (status, body) = (answer.status(), answer.text().await?);
+        if status.is_success() { Ok(()) } else { Err(format!("{status}: {body}").into()) }
+    }
+
     /// Waits until the host of a Tenant answers from its own database.
     async fn wait_served(&self, name: &str) -> Outcome<()> {
         let deadline = Instant::now() + DEADLINE;
-        let host = format!("{name}.maintenance-os.com");
         loop {
-            let answer = self.http.get(format!("{ENTRY}/api/tenant")).header("host", &host).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
+            if self.visit(name).await.is_ok() {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -163,6 +169,45 @@ impl Cluster {
         burst.served = stored.elapsed();
         burst.since_asked = asked.elapsed();
         Ok(burst)
+    }
+
+    /// Names of so many Tenants of the benchmark, made where there are fewer.
+    pub async fn some_tenants(&self, count: usize) -> Outcome<Vec<String>> {
+        let labels = ListParams::default().labels("bench=tenant");
+        let mut names: Vec<_> =
+            self.tenants().list_metadata(&labels).await?.iter().map(ResourceExt::name_any).collect();
+        let missing: Vec<_> = (names.len()..count).map(|number| format!("bench-some-{number}")).collect();
+        self.create_and_wait(&missing).await?;
+        names.extend(missing);
+        names.truncate(count);
+        Ok(names)
+    }
+
+    /// Has a Tenant's password renewed and waits until its binding says so.
+    pub async fn rotate(&self, name: &str, request: &str) -> Outcome<()> {
+        let secret = format!("{name}-db");
+        let password = async || -> Outcome<Vec<u8>> {
+            let data = self.secrets().get(&secret).await?.data.unwrap_or_default();
+            Ok(data.get("password").ok_or("a binding without a password")?.0.clone())
+        };
+        let before = password().await?;
+        let patch = json!({ "metadata": { "annotations": { "tenancy.maintenance-os.com/rotate": request } } });
+        self.tenants().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        let deadline = Instant::now() + DEADLINE;
+        while password().await? == before {
+            if Instant::now() > deadline {
+                return Err(format!("the password of {name} is not renewed in time").into());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
+    }
+
+    /// Changes what the Plan of the benchmark's Tenants lets them open.
+    pub async fn set_plan_size(&self, connections: i32) -> Outcome<()> {
+        let patch = json!({ "spec": { "database": { "maxConnections": connections } } });
+        Api::<Plan>::all(self.client.clone()).patch("pro", &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
     }
 
     /// Tenants that there are.

@@ -5,6 +5,8 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod cluster;
+mod life;
+mod load;
 mod raw;
 mod rollout;
 
@@ -25,7 +27,7 @@ const REST: Duration = Duration::from_secs(180);
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What can be asked for by name; without a name, all of it in this order.
-const SECTIONS: [&str; 5] = ["singles", "burst", "cold", "rest", "rollout"];
+const SECTIONS: [&str; 6] = ["singles", "burst", "cold", "rest", "life", "rollout"];
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -43,6 +45,7 @@ async fn main() -> Outcome<()> {
             "burst" => burst(&cluster).await?,
             "cold" => cold(&cluster).await?,
             "rest" => at_rest(&cluster).await?,
+            "life" => life::life(&cluster).await?,
             _ => {
                 fleet(&cluster).await?;
                 rollout::rollout(&cluster).await?;

@@ -14,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::cluster::Cluster;
+use crate::load::{VISITED, under_load};
 use crate::{Outcome, row};
 
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -44,7 +45,9 @@ pub async fn rollout(cluster: &Cluster) -> Outcome<()> {
     let serial = psql_loop(&databases).await?;
     take_back(&databases).await?;
     cluster.wait_for_schema(BEFORE, count).await?;
-    let took = cluster.roll_out("bench-rollout", DEADLINE).await?;
+    let visited = cluster.some_tenants(VISITED).await?;
+    let (took, seen) = under_load(cluster, &visited, cluster.roll_out("bench-rollout", DEADLINE)).await;
+    let took = took?;
     let rate = |took: Duration| count as f64 / took.as_secs_f64();
     row(
         &format!(
@@ -54,6 +57,7 @@ pub async fn rollout(cluster: &Cluster) -> Outcome<()> {
         &format!("{:.1} s, {:.0}/s", raw.as_secs_f64(), rate(raw)),
         &format!("{:.2}", rate(took) / rate(raw)),
     );
+    row(&format!("failed requests during it, {VISITED} of the tenants with a visitor each"), &seen.text(), "", "");
     row(
         "the same beside one psql after the other",
         &format!("{:.1} s", took.as_secs_f64()),

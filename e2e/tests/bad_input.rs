@@ -37,12 +37,22 @@ async fn a_tenant_keeps_its_plan_rather_than_change_to_one_that_is_not_sold() {
         world.plan(&old, json!({ "active": false })).await;
         world.ready(&name, json!({ "planRef": { "name": sold } })).await;
         let admin = world.admin(&name).await;
-        world.merge(&world.tenants(), &name, &json!({ "spec": { "planRef": { "name": old }, "displayName": "Renamed" } })).await;
+        world
+            .merge(
+                &world.tenants(),
+                &name,
+                &json!({ "spec": { "planRef": { "name": old }, "displayName": "Renamed" } }),
+            )
+            .await;
         let refused = world.becomes(15, &name, "False", "PlanInactive").await;
         assert!(refused.message.contains(&sold) && refused.message.contains(&old), "{}", refused.message);
         within(10, "the other wish is carried out, under the plan that it has", async || {
             let settings = admin.api(world, "/api/settings").await.json();
-            if settings["tenant"] == "Renamed" && settings["plan"] == *sold { Ok(()) } else { Err(settings.to_string()) }
+            if settings["tenant"] == "Renamed" && settings["plan"] == *sold {
+                Ok(())
+            } else {
+                Err(settings.to_string())
+            }
         })
         .await;
         // Suspending is carried out at once, whatever is the matter with the plan.

@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, PostParams};
 use kube::ResourceExt;
+use kube::api::{Api, PostParams};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -55,7 +55,9 @@ pub async fn pooler(
         .get_opt(&secret_name)
         .await
         .map_err(|source| ApplyError::kubernetes(format!("read Secret {secret_name}"), source))?;
-    if let Some(found) = found.as_ref().filter(|found| !due(found) && (asked.is_none() || found.annotations().get(DONE) == asked)) {
+    if let Some(found) =
+        found.as_ref().filter(|found| !due(found) && (asked.is_none() || found.annotations().get(DONE) == asked))
+    {
         let (certificate, key) = pair(found)?;
         return Ok(Identity { certificate, key, authority: authority_pem });
     }

@@ -20,17 +20,26 @@ use super::pool::PoolError;
 pub trait Model: Sized + Send {
     /// What names one row.
     type Id: Send;
-    /// What a new row is made from.
-    type New: Send;
 
     /// Reads one row, if it is there.
     fn find(
         connection: &mut PgConnection,
         id: Self::Id,
     ) -> impl Future<Output = Result<Option<Self>, sqlx::Error>> + Send;
+}
+
+/// A kind of row that can be made.
+pub trait Create: Model {
+    /// What a new row is made from.
+    type New: Send;
+    /// What became of a new row: its id, or why there is none.
+    type Made: Send;
 
     /// Makes one row. Runs in a transaction.
-    fn create(connection: &mut PgConnection, new: Self::New) -> impl Future<Output = Result<Self, sqlx::Error>> + Send;
+    fn create(
+        connection: &mut PgConnection,
+        new: Self::New,
+    ) -> impl Future<Output = Result<Self::Made, sqlx::Error>> + Send;
 }
 
 /// There is no such row in this tenant's database. Whether there is one in another's, nobody asks.
@@ -65,12 +74,14 @@ impl<'t, M: Model> TenantRepository<'t, M> {
             .run(async |connection: &mut PgConnection| Ok::<_, E>(M::find(connection, id).await?));
         found.await?.ok_or_else(|| Missing.into())
     }
+}
 
+impl<M: Create> TenantRepository<'_, M> {
     /// Makes a row.
     ///
     /// # Errors
     /// The database's.
-    pub async fn create<E>(&self, new: M::New) -> Result<M, E>
+    pub async fn create<E>(&self, new: M::New) -> Result<M::Made, E>
     where
         E: From<PoolError> + From<sqlx::Error>,
     {

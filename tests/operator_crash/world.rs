@@ -483,7 +483,9 @@ impl World {
             // Not every role may enter this database, but it is told so only with the right password.
             let refused = async |password: &str| match with(password).connect().await {
                 Ok(session) => session.close().await.map(|()| None).unwrap(),
-                Err(error) => error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned)),
+                Err(error) => {
+                    error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned))
+                }
             };
             assert_ne!(refused(new).await.as_deref(), Some("28P01"), "{role} is let in with its new password");
             assert_eq!(refused(old).await.as_deref(), Some("28P01"), "{role} is not let in with its old password");

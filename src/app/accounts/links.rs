@@ -272,6 +272,10 @@ async fn spend(
 ) -> Result<Option<(i64, i64)>, Problem> {
     let Some(link) = links::spend(db, purpose, token).await? else { return Ok(None) };
     let generation = users::set_password(db, link.user_id, hash).await?;
+    if purpose == Purpose::Reset {
+        // Who forgot it has nothing to fear for their programs, but who knew it may have made tokens.
+        users::revoke_tokens(db, link.user_id).await?;
+    }
     // Other ways to set it end as well: a mail that somebody else asked for, an invitation that was handed around.
     links::end(db, link.user_id, Purpose::Reset).await?;
     links::end(db, link.user_id, Purpose::Invite).await?;

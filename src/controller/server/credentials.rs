@@ -84,7 +84,8 @@ pub async fn instead(context: &Context, object: &DatabaseServer, refused: &Conne
     let Ok(Some(secret)) = read(context, &name).await else { return Instead::default() };
     let next = text(&secret, PROVISIONER_NEXT).map(|password| Connection { password, ..refused.clone() });
     let given = text(&secret, PROVISIONER).is_some_and(|given| given != refused.password);
-    let hint = format!("the one that the operator gave it last is key {PROVISIONER} of Secret {}", names::server_roles(&name));
+    let hint =
+        format!("the one that the operator gave it last is key {PROVISIONER} of Secret {}", names::server_roles(&name));
     Instead { next, hint: given.then_some(hint) }
 }
 
@@ -135,10 +136,7 @@ pub async fn migrator_password(context: &Context, server: &str) -> anyhow::Resul
 fn parse(secret: &Secret, server: &str) -> anyhow::Result<Passwords> {
     let value = |key: &str| {
         text(secret, key).with_context(|| {
-            format!(
-                "Secret {} has no key {key}: delete the Secret and it is made anew",
-                names::server_roles(server)
-            )
+            format!("Secret {} has no key {key}: delete the Secret and it is made anew", names::server_roles(server))
         })
     };
     Ok(Passwords { migrator: value(MIGRATOR)?, backup: value(BACKUP)? })

@@ -3,7 +3,6 @@
 //! Everything here is one thing: a counter that begins with the first event and ends after its window. Redis counts; while
 //! it is away each process counts for itself, so that a limit then means "per pod" and never "none".
 
-mod guesses;
 mod local;
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -12,7 +11,6 @@ use std::time::{Duration, Instant};
 use ::redis::{RedisResult, Script};
 use uuid::Uuid;
 
-pub use self::guesses::Guess;
 use self::local::LocalWindows;
 use super::redis::{Purpose, Redis};
 

@@ -327,13 +327,19 @@ async fn end_links(db: &mut PgConnection, id: i64, purpose: Option<&str>) -> Res
     Ok(())
 }
 
+/// Ends all tokens of a user.
+pub async fn revoke_tokens(db: &mut PgConnection, id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!("UPDATE api_tokens SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL", id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Shuts a user out, which ends all of the user's sessions, tokens and links, or lets it in again, without them.
 pub async fn set_disabled(db: &mut PgConnection, id: i64, disabled: bool) -> Result<(), sqlx::Error> {
     if disabled {
         end_links(db, id, None).await?;
-        sqlx::query!("UPDATE api_tokens SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL", id)
-            .execute(&mut *db)
-            .await?;
+        revoke_tokens(db, id).await?;
     }
     sqlx::query!(
         "UPDATE users SET disabled_at = CASE WHEN $2 THEN now() END,

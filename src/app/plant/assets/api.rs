@@ -7,14 +7,16 @@ use http::StatusCode;
 use serde::Deserialize;
 use sqlx::postgres::PgConnection;
 
+use super::Asset;
 use super::form::{AssetDocument, AssetForm};
 use super::pages::tag_taken;
 use super::store::{self, Stored, Wanted};
 use crate::app::accounts::{CurrentUser, Role};
 use crate::app::plant::asked::{Asked, Id, Walk, plain};
-use crate::app::plant::{change, limit_reached, no_store};
+use crate::app::plant::{change, changed, limit_reached, no_store};
 use crate::app::problem::Problem;
 use crate::tenancy::TenantContext;
+use crate::tenancy::repository::TenantRepository;
 
 /// The filters of the list.
 #[derive(Deserialize, Default)]
@@ -55,9 +57,8 @@ pub async fn show(tenant: TenantContext, _: CurrentUser, Id(id): Id) -> Result<R
 }
 
 async fn found(tenant: &TenantContext, status: StatusCode, id: i64) -> Result<Response, Problem> {
-    let asset =
-        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
-    Ok((status, no_store(), Json(asset.ok_or(Problem::NotFound)?)).into_response())
+    let asset = TenantRepository::<Asset>::of(tenant).find::<Problem>(id).await?;
+    Ok((status, no_store(), Json(asset)).into_response())
 }
 
 /// `POST /api/assets`
@@ -70,7 +71,9 @@ pub async fn add(
     let Json(document) = document?;
     let asset = AssetForm::from(document).check()?;
     let max = tenant.entry().plan.limits.assets;
-    match change(&tenant, async |db: &mut PgConnection| Ok(store::add(db, user.id, &asset, max).await?)).await? {
+    let made = TenantRepository::<Asset>::of(&tenant).create::<Problem>((user.id, asset, max)).await?;
+    changed(&tenant).await;
+    match made {
         Stored::Done(id) => found(&tenant, StatusCode::CREATED, id).await,
         Stored::LimitReached => Err(limit_reached(&tenant, "assets", max)),
         _ => Err(Problem::Conflict(tag_taken().in_one_line())),

@@ -19,11 +19,12 @@ use crate::app::plant::routines::{self, Routine};
 use crate::app::plant::show::{Choice, Conflict, FormPage, Pages};
 use crate::app::plant::typed::Errors;
 use crate::app::plant::work::{self, Work};
-use crate::app::plant::{change, limit_reached, plan_due, private_page};
+use crate::app::plant::{change, changed, limit_reached, plan_due, private_page};
 use crate::app::problem::Problem;
 use crate::app::product::Product;
 use crate::app::shell::Shell;
 use crate::tenancy::TenantContext;
+use crate::tenancy::repository::TenantRepository;
 
 /// Rows on one page.
 const PAGE: i64 = 50;
@@ -208,7 +209,8 @@ pub async fn add(
         Err(errors) => return form_page(&tenant, shell, None, &form, &errors, None).await,
     };
     let max = tenant.entry().plan.limits.assets;
-    let stored = change(&tenant, async |db: &mut PgConnection| Ok(store::add(db, user.id, &asset, max).await?)).await?;
+    let stored = TenantRepository::<Asset>::of(&tenant).create::<Problem>((user.id, asset, max)).await?;
+    changed(&tenant).await;
     match stored {
         Stored::Done(id) => Ok(Redirect::to(&format!("/assets/{id}?done=added")).into_response()),
         Stored::LimitReached => Err(limit_reached(&tenant, "assets", max)),
@@ -224,9 +226,7 @@ pub fn tag_taken() -> Errors {
 /// `GET /assets/{id}/edit`
 pub async fn edit(tenant: TenantContext, user: CurrentUser, shell: Shell, Id(id): Id) -> Result<Response, Problem> {
     user.require(Role::Manager)?;
-    let asset =
-        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
-    let asset = asset.ok_or(Problem::NotFound)?;
+    let asset = TenantRepository::<Asset>::of(&tenant).find::<Problem>(id).await?;
     if asset.is_retired() {
         return Ok(Redirect::to(&format!("/assets/{id}")).into_response());
     }

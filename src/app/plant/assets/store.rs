@@ -7,6 +7,26 @@ use super::{Asset, Listed};
 use crate::app::plant::activity;
 use crate::app::plant::day::{Day, Moment};
 use crate::app::plant::work::store::put_away;
+use crate::tenancy::repository::{Create, Model};
+
+impl Model for Asset {
+    type Id = i64;
+
+    async fn find(connection: &mut PgConnection, id: i64) -> Result<Option<Self>, sqlx::Error> {
+        find(connection, id).await
+    }
+}
+
+impl Create for Asset {
+    /// Whose it is to be, what it is, and how many the plan allows.
+    type New = (i64, NewAsset, Option<i32>);
+    type Made = Stored;
+
+    async fn create(connection: &mut PgConnection, new: Self::New) -> Result<Stored, sqlx::Error> {
+        let (user, asset, max) = new;
+        add(connection, user, &asset, max).await
+    }
+}
 
 /// Which assets a list shows.
 #[derive(Debug, Clone, Default)]

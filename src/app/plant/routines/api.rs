@@ -7,15 +7,17 @@ use http::StatusCode;
 use serde::Deserialize;
 use sqlx::postgres::PgConnection;
 
+use super::Routine;
 use super::edit::why;
 use super::form::{RoutineDocument, RoutineForm};
 use super::pages::asset_retired;
 use super::store::{self, Resumed, Stored, Wanted};
 use crate::app::accounts::{CurrentUser, Role};
 use crate::app::plant::asked::{Asked, Id, Walk, plain};
-use crate::app::plant::{change, no_store};
+use crate::app::plant::{change, changed, no_store};
 use crate::app::problem::Problem;
 use crate::tenancy::TenantContext;
+use crate::tenancy::repository::TenantRepository;
 
 /// The filters of the list.
 #[derive(Deserialize, Default)]
@@ -52,9 +54,8 @@ pub async fn show(tenant: TenantContext, _: CurrentUser, Id(id): Id) -> Result<R
 }
 
 async fn found(tenant: &TenantContext, status: StatusCode, id: i64) -> Result<Response, Problem> {
-    let routine =
-        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
-    Ok((status, no_store(), Json(routine.ok_or(Problem::NotFound)?)).into_response())
+    let routine = TenantRepository::<Routine>::of(tenant).find::<Problem>(id).await?;
+    Ok((status, no_store(), Json(routine)).into_response())
 }
 
 /// `POST /api/routines`
@@ -66,7 +67,9 @@ pub async fn add(
     user.require(Role::Manager)?;
     let Json(document) = document?;
     let routine = RoutineForm::from(document).check()?;
-    match change(&tenant, async |db: &mut PgConnection| Ok(store::add(db, user.id, &routine).await?)).await? {
+    let made = TenantRepository::<Routine>::of(&tenant).create::<Problem>((user.id, routine)).await?;
+    changed(&tenant).await;
+    match made {
         Stored::Done(id) => found(&tenant, StatusCode::CREATED, id).await,
         refused => Err(Problem::Invalid(why(refused).in_one_line())),
     }

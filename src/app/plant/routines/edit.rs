@@ -15,10 +15,11 @@ use crate::app::plant::asked::{Asked, Id};
 use crate::app::plant::people;
 use crate::app::plant::show::{Choice, Conflict, FormPage};
 use crate::app::plant::typed::Errors;
-use crate::app::plant::{assets, change, private_page};
+use crate::app::plant::{assets, change, changed, private_page};
 use crate::app::problem::Problem;
 use crate::app::shell::Shell;
 use crate::tenancy::TenantContext;
+use crate::tenancy::repository::TenantRepository;
 
 /// More assets than this are not put into a list to choose from.
 const MAX_CHOICES: i64 = 500;
@@ -115,7 +116,9 @@ pub async fn add(
         Ok(routine) => routine,
         Err(errors) => return form_page(&tenant, shell, None, &form, &errors, None).await,
     };
-    match change(&tenant, async |db: &mut PgConnection| Ok(store::add(db, user.id, &routine).await?)).await? {
+    let made = TenantRepository::<Routine>::of(&tenant).create::<Problem>((user.id, routine)).await?;
+    changed(&tenant).await;
+    match made {
         Stored::Done(id) => Ok(Redirect::to(&format!("/routines/{id}?done=added")).into_response()),
         refused => form_page(&tenant, shell, None, &form, &why(refused), None).await,
     }
@@ -142,9 +145,8 @@ pub fn why(refused: Stored) -> Errors {
 /// `GET /routines/{id}/edit`
 pub async fn edit(tenant: TenantContext, user: CurrentUser, shell: Shell, Id(id): Id) -> Result<Response, Problem> {
     user.require(Role::Manager)?;
-    let routine =
-        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
-    let form = RoutineForm::from(&routine.ok_or(Problem::NotFound)?);
+    let routine = TenantRepository::<Routine>::of(&tenant).find::<Problem>(id).await?;
+    let form = RoutineForm::from(&routine);
     form_page(&tenant, shell, Some(id), &form, &Errors::default(), None).await
 }
 

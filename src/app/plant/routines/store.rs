@@ -8,6 +8,26 @@ use crate::app::plant::day::{Day, Moment};
 use crate::app::plant::schedule::{Schedule, Unit};
 use crate::app::plant::work::store::{plan, put_away};
 use crate::app::plant::{activity, people};
+use crate::tenancy::repository::{Create, Model};
+
+impl Model for Routine {
+    type Id = i64;
+
+    async fn find(connection: &mut PgConnection, id: i64) -> Result<Option<Self>, sqlx::Error> {
+        find(connection, id).await
+    }
+}
+
+impl Create for Routine {
+    /// Whose it is to be, what it is.
+    type New = (i64, NewRoutine);
+    type Made = Stored;
+
+    async fn create(connection: &mut PgConnection, new: Self::New) -> Result<Stored, sqlx::Error> {
+        let (user, routine) = new;
+        add(connection, user, &routine).await
+    }
+}
 
 /// Which routines a list shows.
 #[derive(Debug, Clone, Default)]

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use sqlx::postgres::PgConnection;
 
+use super::Detail;
 use super::pages::{checked_notes, checked_reason};
 use super::store::{self, Step, Walked};
 use crate::app::accounts::{CurrentUser, Role};
@@ -14,6 +15,7 @@ use crate::app::plant::day::Day;
 use crate::app::plant::{change, no_store, plan_due};
 use crate::app::problem::Problem;
 use crate::tenancy::TenantContext;
+use crate::tenancy::repository::TenantRepository;
 
 /// The filters of the list.
 #[derive(Deserialize, Default)]
@@ -58,9 +60,8 @@ pub async fn list(tenant: TenantContext, _: CurrentUser, Asked(query): Asked<Que
 
 /// `GET /api/executions/{id}`
 pub async fn show(tenant: TenantContext, _: CurrentUser, Id(id): Id) -> Result<Response, Problem> {
-    let work =
-        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
-    Ok((no_store(), Json(work.ok_or(Problem::NotFound)?)).into_response())
+    let work = TenantRepository::<Detail>::of(&tenant).find::<Problem>(id).await?;
+    Ok((no_store(), Json(work)).into_response())
 }
 
 /// `POST /api/executions/generate`
@@ -75,11 +76,8 @@ async fn after(tenant: TenantContext, user: CurrentUser, id: i64, step: Step) ->
         Step::Done => show(tenant, user, Id(id)).await,
         Step::Missing => Err(Problem::NotFound),
         Step::TooLate => {
-            let work = tenant
-                .database()
-                .run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?))
-                .await?;
-            Err(Problem::Conflict(work.ok_or(Problem::NotFound)?.standing()))
+            let work = TenantRepository::<Detail>::of(&tenant).find::<Problem>(id).await?;
+            Err(Problem::Conflict(work.standing()))
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::app::problem::Problem;
 use crate::app::product::Product;
 use crate::app::shell::Shell;
 use crate::tenancy::TenantContext;
+use crate::tenancy::repository::TenantRepository;
 
 /// Rows on one page.
 const PAGE: i64 = 50;
@@ -301,7 +302,6 @@ struct WorkOrderPage {
 
 /// `GET /executions/{id}/print`: the work order.
 pub async fn print(tenant: TenantContext, _: CurrentUser, shell: Shell, Id(id): Id) -> Result<Response, Problem> {
-    let work =
-        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(store::find(db, id).await?)).await?;
-    private_page(&WorkOrderPage { shell, work: work.ok_or(Problem::NotFound)?, printed: jiff::Timestamp::now().into() })
+    let work = TenantRepository::<Detail>::of(&tenant).find::<Problem>(id).await?;
+    private_page(&WorkOrderPage { shell, work, printed: jiff::Timestamp::now().into() })
 }

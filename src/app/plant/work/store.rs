@@ -7,6 +7,15 @@ pub use super::lists::{Walked, counts, list, walk};
 use crate::app::plant::activity;
 use crate::app::plant::day::{Day, Moment};
 use crate::app::plant::routines::store::{Locked, lock};
+use crate::tenancy::repository::Model;
+
+impl Model for Detail {
+    type Id = i64;
+
+    async fn find(connection: &mut PgConnection, id: i64) -> Result<Option<Self>, sqlx::Error> {
+        find(connection, id).await
+    }
+}
 
 /// How many days ahead work is planned, so that it can be seen coming.
 pub const HORIZON: i64 = 14;
