@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::Outcome;
 use crate::cluster::Cluster;
 
-/// As many as the operator visits Tenants at a time.
+/// More is not faster: there are eight connections to the server.
 const AT_A_TIME: usize = 32;
 
 fn random() -> u128 {

@@ -25,7 +25,7 @@ const FEW: usize = 2;
 /// A burst has ended when nothing has changed for this time …
 const QUIET: Duration = Duration::from_millis(50);
 /// … and is written in pieces when it goes on for longer than this.
-const LONGEST: Duration = Duration::from_millis(400);
+const LONGEST: Duration = Duration::from_secs(1);
 /// Before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 const WRITES_AT_A_TIME: usize = 8;

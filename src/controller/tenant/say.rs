@@ -21,7 +21,10 @@ use crate::desired::{names, status};
 use crate::error::chain;
 use crate::observe::ledger::uid;
 
-/// That a Tenant is being provisioned, and each step of it, is told only when it takes longer than this.
+/// That a Tenant is being provisioned, and each step of it, is told only when it takes longer than this: in a burst of
+/// hundreds it takes seconds, and a word on each of them would take as long as the work.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+/// That one which is ready is being changed is told only when it takes longer than this.
 const DETAIL: Duration = Duration::from_secs(2);
 
 /// How often a database is looked at whose connection limit waits for sessions to end.
@@ -50,7 +53,7 @@ impl Visit<'_> {
         let is_news = ready(&before).is_some() && !is_provisioning(&before);
         if is_provisioning(&status) {
             let memory = &self.context.memory;
-            let rest = if is_news { memory.work_rests(object, DETAIL) } else { memory.status_rests(object, DETAIL) };
+            let rest = if is_news { memory.work_rests(object, DETAIL) } else { memory.status_rests(object, FIRST_WORD) };
             if let Some(rest) = rest {
                 return Ok(Action::requeue(rest));
             }
@@ -58,12 +61,12 @@ impl Visit<'_> {
         let written = kubernetes::write_status(&self.context.client, &self.tenant, &status);
         self.context.gate.pass("write the status", written).await?;
         self.context.memory.set_status(object, status.clone());
-        self.announce(&before, &status).await;
+        self.announce(&before, &status);
         Ok(self.next(facts, outlook))
     }
 
     /// Says in an Event, and in the figures, that `Ready` says something else than before.
-    async fn announce(&self, before: &TenantStatus, now: &TenantStatus) {
+    fn announce(&self, before: &TenantStatus, now: &TenantStatus) {
         let Some(ready) = ready(now) else { return };
         if ready_reason(before) == Some((ready.status.as_str(), ready.reason.as_str())) {
             return;
@@ -84,9 +87,13 @@ impl Visit<'_> {
             action: "Reconcile".into(),
             secondary: None,
         };
-        if let Err(error) = self.context.events.publish(&event, &self.tenant.object_ref(&())).await {
-            tracing::debug!(error = chain(&error), "could not publish an Event");
-        }
+        // Nobody waits for it, and the next Tenant not either.
+        let (events, reference) = (self.context.events.clone(), self.tenant.object_ref(&()));
+        tokio::spawn(async move {
+            if let Err(error) = events.publish(&event, &reference).await {
+                tracing::debug!(error = chain(&error), "could not publish an Event");
+            }
+        });
     }
 
     /// When to come again; soon when a Secret was taken for ours on trust.
