@@ -19,6 +19,8 @@ use crate::error::chain;
 const DURATION: Duration = Duration::from_secs(15);
 /// After this long without a renewal the holder stops by itself, well before anybody else may begin.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// One attempt: an answer that does not come must not take the time of all that are left.
+const ATTEMPT: Duration = Duration::from_secs(3);
 /// Between two attempts.
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -107,7 +109,7 @@ impl Leadership {
                     return Ok(());
                 }
             }
-            match tokio::time::timeout(DEADLINE.saturating_sub(renewed.elapsed()), self.attempt()).await {
+            match tokio::time::timeout(ATTEMPT.min(DEADLINE.saturating_sub(renewed.elapsed())), self.attempt()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => anyhow::bail!(
                     "the Lease {} is held by {}",

@@ -21,6 +21,8 @@ const OPERATOR: &str = "maintenance-os";
 const SERVER: &str = "pg-demo-1";
 const ENTRY: &str = "http://10.97.0.1:30080";
 const DEADLINE: Duration = Duration::from_secs(300);
+/// Plan of the Tenants whose Plan changes.
+const PLAN: &str = "bench";
 /// Clock ticks per second, as /proc counts processor time on every Linux that matters.
 const TICKS: u64 = 100;
 
@@ -203,10 +205,30 @@ impl Cluster {
         Ok(())
     }
 
-    /// Changes what the Plan of the benchmark's Tenants lets them open.
+    /// So many Tenants that have a Plan of their own, which [`Cluster::set_plan_size`] changes.
+    pub async fn tenants_of_a_plan(&self, count: usize) -> Outcome<Vec<String>> {
+        let plan = json!({ "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "Plan", "metadata": { "name": PLAN },
+            "spec": { "displayName": "Bench", "price": "1.00", "limits": { "requestsPerMinute": 6000 } } });
+        let apply = PatchParams::apply("bench").force();
+        Api::<Plan>::all(self.client.clone()).patch(PLAN, &apply, &Patch::Apply(plan)).await?;
+        let names: Vec<_> = (0..count).map(|number| format!("bench-life-{number}")).collect();
+        let missing: Vec<_> = {
+            let there = self.tenants().list_metadata(&ListParams::default().labels("bench=tenant")).await?;
+            let there: BTreeSet<_> = there.iter().map(ResourceExt::name_any).collect();
+            names.iter().filter(|name| !there.contains(*name)).cloned().collect()
+        };
+        self.create_and_wait(&missing).await?;
+        for name in &names {
+            let patch = json!({ "spec": { "planRef": { "name": PLAN } } });
+            self.tenants().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        }
+        Ok(names)
+    }
+
+    /// Changes what that Plan lets its Tenants open.
     pub async fn set_plan_size(&self, connections: i32) -> Outcome<()> {
         let patch = json!({ "spec": { "database": { "maxConnections": connections } } });
-        Api::<Plan>::all(self.client.clone()).patch("pro", &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Api::<Plan>::all(self.client.clone()).patch(PLAN, &PatchParams::default(), &Patch::Merge(patch)).await?;
         Ok(())
     }
 

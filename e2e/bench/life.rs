@@ -15,7 +15,7 @@ const PLAN_CHANGES: Duration = Duration::from_secs(15);
 
 /// Measures.
 pub async fn life(cluster: &Cluster) -> Outcome<()> {
-    let names = cluster.some_tenants(VISITED).await?;
+    let names = cluster.tenants_of_a_plan(VISITED).await?;
     let begun = Instant::now();
     let rotate_all = try_join_all(names.iter().map(|name| rotate(cluster, name)));
     let work = async {

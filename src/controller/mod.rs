@@ -48,7 +48,7 @@ use servers::Servers;
 
 /// Tenants visited at a time. A visit mostly waits for PostgreSQL and the API server, and which of those that wait is next is
 /// left to chance: with few at a time, some would find out in a burst that others are visited five times before them.
-const TENANTS_AT_A_TIME: u16 = 128;
+const TENANTS_AT_A_TIME: u16 = 64;
 const SERVERS_AT_A_TIME: u16 = 8;
 /// Name of the Lease in the operator's namespace.
 const LEASE: &str = "maintenance-os-operator";

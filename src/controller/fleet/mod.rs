@@ -34,7 +34,8 @@ const FRESH: Duration = Duration::from_secs(5);
 /// The fleet's documents.
 pub struct Fleet {
     state: Mutex<State>,
-    changed: Notify,
+    /// Rung for the writer of each side.
+    changed: [Notify; 2],
     woken: mpsc::UnboundedSender<Wake>,
     app_service: String,
     gate: Gate,
@@ -56,10 +57,26 @@ struct State {
     readers: HashMap<String, BTreeMap<String, readers::Endpoint>>,
     /// Changes of this process that are not known to be served: (slice, tenant).
     pending: HashMap<(String, Uuid), Pending>,
-    /// Number of changes of this process.
-    changes: usize,
+    /// Number of changes of this process, by [`Side`].
+    changes: [usize; 2],
     /// When tenants that sleep were last asked for.
     asked: HashMap<Uuid, Instant>,
+}
+
+/// Who reads a slice. Each side has a writer of its own: a Tenant passes the poolers before the apps, and its second write
+/// must not wait for the first ones of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Poolers,
+    Apps,
+}
+
+impl Side {
+    const BOTH: [Self; 2] = [Self::Poolers, Self::Apps];
+
+    const fn of(slice: &Slice) -> Self {
+        if slice.server.is_some() { Self::Poolers } else { Self::Apps }
+    }
 }
 
 struct Pending {
@@ -71,7 +88,7 @@ struct Pending {
 impl Fleet {
     /// An empty fleet; wakes go to `woken`.
     pub fn new(app_service: String, woken: mpsc::UnboundedSender<Wake>, gate: Gate) -> Self {
-        Self { state: Mutex::default(), changed: Notify::new(), woken, app_service, gate }
+        Self { state: Mutex::default(), changed: Default::default(), woken, app_service, gate }
     }
 
     /// The tenant's routing entry and who serves it.
@@ -171,17 +188,18 @@ impl Fleet {
         if !change(&mut slice.entries) {
             return;
         }
+        let side = Side::of(slice);
         let generation = slice.change(u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default());
         if let Some((uuid, tenant)) = who {
             state.pending.insert((name, uuid), Pending { generation, since: Instant::now(), tenant });
         }
-        state.changes += 1;
+        state.changes[side as usize] += 1;
         drop(state);
-        self.changed.notify_one();
+        self.changed[side as usize].notify_one();
     }
 
-    fn changes(&self) -> usize {
-        self.lock().changes
+    fn changes(&self, side: Side) -> usize {
+        self.lock().changes[side as usize]
     }
 
     /// Wakes the tenants whose changes are served everywhere now.

@@ -8,10 +8,11 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, ResourceExt};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::Fleet;
 use super::slice::Slice;
+use super::{Fleet, Side};
 use crate::api::slices::SLICE_KEY;
 use crate::api::{LABEL_SERVER, LABEL_SLICE, MANAGED_BY};
 use crate::apply::ApplyError;
@@ -25,10 +26,11 @@ const FEW: usize = 2;
 /// A burst has ended when nothing has changed for this time …
 const QUIET: Duration = Duration::from_millis(50);
 /// … and is written in pieces when it goes on for longer than this.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_millis(400);
 /// Before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-const WRITES_AT_A_TIME: usize = 8;
+/// On each side. A Tenant waits for the last of them.
+const WRITES_AT_A_TIME: usize = 16;
 
 impl Fleet {
     /// Reads every slice; called before anything is changed. Returns the highest term that wrote one.
@@ -53,33 +55,40 @@ impl Fleet {
     /// Writes what changed until `stop`. `epoch`: the term of leadership.
     pub async fn write(self: Arc<Self>, client: Client, namespace: String, epoch: u64, stop: CancellationToken) {
         let secrets: Api<Secret> = Api::namespaced(client, &namespace);
+        let sides = Side::BOTH.map(|side| self.write_side(side, &secrets, epoch, &stop));
+        futures::future::join_all(sides).await;
+    }
+
+    async fn write_side(&self, side: Side, secrets: &Api<Secret>, epoch: u64, stop: &CancellationToken) {
+        let changed = &self.changed[side as usize];
         while !stop.is_cancelled() {
             tokio::select! {
-                () = self.changed.notified() => {}
+                () = changed.notified() => {}
                 () = stop.cancelled() => return,
             }
-            self.gather().await;
+            self.gather(side).await;
+            let is_due = |slice: &Slice| slice.dirty && Side::of(slice) == side;
             let dirty: Vec<_> =
-                self.lock().slices.iter().filter(|(_, slice)| slice.dirty).map(|(name, _)| name.clone()).collect();
+                self.lock().slices.iter().filter(|(_, slice)| is_due(slice)).map(|(name, _)| name.clone()).collect();
             let writes = futures::stream::iter(dirty)
-                .map(|name| self.write_one(&secrets, name, epoch))
+                .map(|name| self.write_one(secrets, name, epoch))
                 .buffer_unordered(WRITES_AT_A_TIME);
             let failed = writes.filter(|done| std::future::ready(!done)).count().await;
             if failed > 0 {
                 tokio::time::sleep(RETRY).await;
-                self.changed.notify_one();
+                changed.notify_one();
             }
         }
     }
 
     /// Waits until what belongs together has arrived.
-    async fn gather(&self) {
-        let (begun, before) = (Instant::now(), self.changes());
+    async fn gather(&self, side: Side) {
+        let (begun, before) = (Instant::now(), self.changes(side));
         loop {
-            let seen = self.changes();
+            let seen = self.changes(side);
             let pause = if seen - before < FEW { DEBOUNCE } else { QUIET };
             tokio::time::sleep(pause).await;
-            if self.changes() == seen || begun.elapsed() >= LONGEST {
+            if self.changes(side) == seen || begun.elapsed() >= LONGEST {
                 return;
             }
         }
@@ -174,7 +183,7 @@ impl Fleet {
             if unchanged && stored.get(&name) != Some(&before) {
                 tracing::warn!(slice = name, "a slice was changed or deleted by somebody else and is written again");
                 self.recover(&secrets, &name).await;
-                self.changed.notify_one();
+                self.changed.iter().for_each(Notify::notify_one);
             }
         }
         Ok(())

@@ -53,7 +53,8 @@ impl Visit<'_> {
         let is_news = ready(&before).is_some() && !is_provisioning(&before);
         if is_provisioning(&status) {
             let memory = &self.context.memory;
-            let rest = if is_news { memory.work_rests(object, DETAIL) } else { memory.status_rests(object, FIRST_WORD) };
+            let rest =
+                if is_news { memory.work_rests(object, DETAIL) } else { memory.status_rests(object, FIRST_WORD) };
             if let Some(rest) = rest {
                 return Ok(Action::requeue(rest));
             }
