@@ -133,6 +133,8 @@ impl World {
             .await
             .unwrap();
         self.apply_global::<DatabaseServer>(&server(SERVER), SERVER).await;
+        // What another test asked for.
+        self.annotate_server(None).await;
     }
 
     /// A second DatabaseServer with the connection of the first.
@@ -437,9 +439,12 @@ impl World {
 
     /// Has the operator's own passwords and the pooler's certificate renewed.
     pub async fn ask_to_rotate(&self, round: usize) {
+        self.annotate_server(Some(&round.to_string())).await;
+    }
+
+    async fn annotate_server(&self, request: Option<&str>) {
         let group = "tenancy.maintenance-os.com";
-        let round = round.to_string();
-        let patch = json!({ "metadata": { "annotations": { format!("{group}/rotate"): round, format!("{group}/rotate-provisioner"): round } } });
+        let patch = json!({ "metadata": { "annotations": { format!("{group}/rotate"): request, format!("{group}/rotate-provisioner"): request } } });
         let servers: Api<DatabaseServer> = Api::all(self.client.clone());
         servers.patch(SERVER, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
