@@ -26,8 +26,9 @@ fn title(tenant: &Tenant) -> String {
     format!("Tenant {}/{}", tenant.namespace().unwrap_or_default(), tenant.name_any())
 }
 
-/// Registers a Tenant, or brings its row up to date; Some: refused. `plan`: the one that counts. `place`: where a tenant that is minted is to lie, and
-/// how much that may hold. `marked`: the database that is this object's although the ledger may not know it.
+/// Registers a Tenant, or brings its row up to date; Some: refused. `plan`: name and text of the one that counts. `place`:
+/// where a tenant that is minted is to lie, and how much that may hold. `marked`: the database that is this object's although
+/// the ledger may not know it.
 ///
 /// # Errors
 /// The central database refused it or did not answer.
