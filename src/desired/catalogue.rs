@@ -89,25 +89,46 @@ fn differing<'a, T: PartialEq>(
 }
 
 impl Catalogue {
-    /// What belongs to one tenant: its database under either name, its roles, and whoever is a member of them.
+    /// What belongs to one tenant: its database under either name, its roles, and whoever is a member of them. Walks all
+    /// roles; where it is asked for one tenant after the other, see [`Self::part`].
     #[must_use]
     pub fn of_tenant(&self, uuid: Uuid) -> Self {
+        self.part(uuid, &self.outsiders())
+    }
+
+    /// Names of roles that are a member of a tenant's role without being that tenant's own. No statement of ours makes
+    /// one, so that they stay known until the next inventory.
+    pub fn outsiders(&self) -> BTreeSet<String> {
+        let outside = |name: &str, role: &Role| {
+            let groups = role.member_of.iter().filter_map(|of| names::tenant_of(of)).map(names::database);
+            groups.into_iter().any(|group| !name.starts_with(&group))
+        };
+        let roles = self.roles.iter().filter(|(name, role)| *name != names::PROVISIONER && outside(name, role));
+        roles.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// [`Self::of_tenant`] where `outsiders` are known, in the time that its own roles and the outsiders take.
+    #[must_use]
+    pub fn part(&self, uuid: Uuid, outsiders: &BTreeSet<String>) -> Self {
         let group = names::database(uuid);
-        let own = |name: &str| name.starts_with(&group);
+        let own = self.roles.range(group.clone()..).take_while(|(name, _)| name.starts_with(&group));
+        let member = |role: &Role| role.member_of.iter().any(|of| of.starts_with(&group));
+        let others =
+            outsiders.iter().filter_map(|name| self.roles.get_key_value(name)).filter(|(_, role)| member(role));
         Self {
             databases: [group.clone(), names::quarantined(uuid)]
                 .into_iter()
                 .filter_map(|name| self.databases.get(&name).map(|database| (name, database.clone())))
                 .collect(),
-            roles: self
-                .roles
-                .iter()
-                .filter(|(name, role)| {
-                    own(name) || (*name != names::PROVISIONER && role.member_of.iter().any(|of| own(of)))
-                })
-                .map(|(name, role)| (name.clone(), role.clone()))
-                .collect(),
+            roles: own.chain(others).map(|(name, role)| (name.clone(), role.clone())).collect(),
         }
+    }
+
+    /// Warm databases that have this schema.
+    pub fn warm<'a>(&'a self, schema: &'a str) -> impl Iterator<Item = &'a str> {
+        let warm = self.databases.range(names::WARM_PREFIX.to_owned()..);
+        let warm = warm.map(|(name, _)| name.as_str()).take_while(|name| name.starts_with(names::WARM_PREFIX));
+        warm.filter(move |name| names::is_warm_of(name, schema))
     }
 
     /// Tenants whose part is not the same in another view: whose databases or roles differ, or the roles of whose members.
@@ -269,5 +290,39 @@ mod tests {
             }),
             [two].into()
         );
+    }
+
+    #[test]
+    fn a_tenants_part_is_its_own_and_whoever_is_a_member_of_it() {
+        let [one, two] = [1, 2].map(Uuid::from_u128);
+        let role = |member_of: &[String]| Role { member_of: member_of.iter().cloned().collect(), ..Role::default() };
+        let mut catalogue = Catalogue::default();
+        for uuid in [one, two] {
+            catalogue.databases.insert(names::database(uuid), Database::default());
+            catalogue.roles.insert(names::database(uuid), role(&[names::TENANTS_ROLE.into()]));
+            catalogue.roles.insert(names::login(uuid, Slot::A), role(&[names::database(uuid)]));
+        }
+        catalogue.databases.insert(names::quarantined(one), Database::default());
+        catalogue.roles.insert(names::PROVISIONER.into(), role(&[names::database(one)]));
+        catalogue.roles.insert("a_stranger".into(), role(&[names::login(one, Slot::A)]));
+        catalogue.roles.insert("z_friend_of_both".into(), role(&[names::database(one), names::database(two)]));
+        catalogue.roles.insert(names::login(two, Slot::B), role(&[names::database(two), names::database(one)]));
+        let in_capitals = names::database(one).to_uppercase().replacen("TENANT", "tenant", 1);
+        catalogue.roles.insert(in_capitals.clone(), role(&[names::database(one)]));
+        catalogue.roles.insert("nobody".into(), role(&[]));
+
+        let part = catalogue.part(one, &catalogue.outsiders());
+        assert_eq!(part.databases.into_keys().collect::<Vec<_>>(), [names::quarantined(one), names::database(one)]);
+        let mut expected = vec![
+            names::database(one),
+            names::login(one, Slot::A),
+            in_capitals,
+            "a_stranger".into(),
+            "z_friend_of_both".into(),
+            names::login(two, Slot::B),
+        ];
+        expected.sort();
+        assert_eq!(part.roles.into_keys().collect::<Vec<_>>(), expected);
+        assert_eq!(catalogue.of_tenant(two).roles.len(), 4, "its group, two logins and the friend of both");
     }
 }

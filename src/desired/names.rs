@@ -18,7 +18,8 @@ pub const BACKUP: &str = "maintenance_os_backup";
 /// The template while it is being built.
 pub const TEMPLATE_BUILD: &str = "maintenance_os_template_build";
 const TEMPLATE_PREFIX: &str = "maintenance_os_template_";
-const WARM_PREFIX: &str = "maintenance_os_warm_";
+/// Databases of the warm pool begin with it.
+pub const WARM_PREFIX: &str = "maintenance_os_warm_";
 const CLONING_PREFIX: &str = "maintenance_os_cloning_";
 
 /// Which of a tenant's two logins is in use; rotation goes from one to the other.

@@ -48,6 +48,8 @@ struct State {
     rotated: Option<RotatedStatus>,
     spec: DatabaseServerSpec,
     seen: Option<Inventory>,
+    /// [`Catalogue::outsiders`] of it.
+    outsiders: BTreeSet<String>,
     /// Why the server does not answer, or not as it should.
     problem: Option<String>,
     /// Why no tenants are placed although it answers.
@@ -90,6 +92,7 @@ impl Server {
             rotated: None,
             spec,
             seen: None,
+            outsiders: BTreeSet::new(),
             problem: Some("it was not asked yet".into()),
             closed: None,
             schema: None,
@@ -184,6 +187,7 @@ impl Server {
                 state.problem = seen.read_only.then(|| "it refuses writes (read-only or a standby)".into());
                 state.doubtful.clear();
                 let identity = identity(&seen);
+                state.outsiders = seen.catalogue.outsiders();
                 if let Some(before) = state.seen.replace(seen) {
                     let now = state.seen.as_ref().map(|seen| seen.catalogue.differing(&before.catalogue));
                     state.drifted.extend(now.into_iter().flatten());
@@ -246,9 +250,9 @@ impl Server {
     pub fn warm(&self) -> usize {
         let state = self.lock();
         let Some(schema) = &state.schema else { return 0 };
-        let reserved: HashSet<_> = state.reserved.values().collect();
-        let databases = state.seen.iter().flat_map(|seen| seen.catalogue.databases.keys());
-        databases.filter(|name| names::is_warm_of(name, schema) && !reserved.contains(name)).count()
+        let reserved: HashSet<_> = state.reserved.values().map(String::as_str).collect();
+        let warm = state.seen.iter().flat_map(|seen| seen.catalogue.warm(schema));
+        warm.filter(|&name| !reserved.contains(name)).count()
     }
 
     /// The tenant's part of the catalogue; with `reserve`, a warm database that is kept for it and shown in it too.
@@ -261,7 +265,7 @@ impl Server {
             return (Seen::Unreachable(problem.clone()), None);
         }
         let Some(seen) = &state.seen else { return (Seen::Unreachable("it was not asked yet".into()), None) };
-        let mut catalogue = seen.catalogue.of_tenant(uuid);
+        let mut catalogue = seen.catalogue.part(uuid, &state.outsiders);
         if !reserve || catalogue.databases.contains_key(&names::database(uuid)) {
             state.reserved.remove(&uuid);
             return (Seen::Known(catalogue), None);
@@ -299,6 +303,7 @@ impl Server {
             seen.catalogue.roles.retain(|name, _| !old.roles.contains_key(name));
             seen.catalogue.databases.extend(part.databases);
             seen.catalogue.roles.extend(part.roles);
+            state.outsiders = seen.catalogue.outsiders();
         }
         // A warm database that was reserved may have been renamed: it is not offered again before the next inventory.
         if let Some(name) = state.reserved.remove(&uuid)
@@ -349,12 +354,12 @@ fn identity(seen: &Inventory) -> Identity {
 impl State {
     fn reserve(&mut self, uuid: Uuid) -> Option<String> {
         let schema = self.schema.as_ref()?;
-        let databases = &self.seen.as_ref()?.catalogue.databases;
-        if let Some(name) = self.reserved.get(&uuid).filter(|name| databases.contains_key(*name)) {
+        let catalogue = &self.seen.as_ref()?.catalogue;
+        if let Some(name) = self.reserved.get(&uuid).filter(|name| catalogue.databases.contains_key(*name)) {
             return Some(name.clone());
         }
-        let taken: HashSet<_> = self.reserved.values().collect();
-        let free = databases.keys().find(|name| names::is_warm_of(name, schema) && !taken.contains(name))?.clone();
+        let taken: HashSet<_> = self.reserved.values().map(String::as_str).collect();
+        let free = catalogue.warm(schema).find(|&name| !taken.contains(name))?.to_owned();
         self.reserved.insert(uuid, free.clone());
         Some(free)
     }
