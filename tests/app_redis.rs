@@ -18,6 +18,7 @@ use maintenance_os::api::routing::{RoutingEntry, Subscription};
 use maintenance_os::tenancy::clock::Clock;
 use maintenance_os::tenancy::layers::subscription::OpenPaths;
 use maintenance_os::tenancy::limits::{Limit, Verdict};
+use maintenance_os::tenancy::queue::{JobError, Task, TenantJob};
 use maintenance_os::tenancy::redis::{Purpose, RedisMode, RedisSettings};
 use maintenance_os::tenancy::{Tenancy, TenancySettings, TenantContext, layers};
 use redis::{
@@ -25,6 +26,21 @@ use redis::{
     raw, request,
 };
 use tokio::sync::{Barrier, Notify};
+
+/// A job that nobody does here.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Read {
+    file: String,
+}
+
+impl TenantJob for Read {
+    const NAME: &'static str = "import.csv";
+    type State = ();
+
+    async fn run(&self, _: &TenantContext, _: &Task<()>) -> Result<serde_json::Value, JobError> {
+        unreachable!("there is no worker")
+    }
+}
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -80,14 +96,16 @@ async fn works_in_every_part(settings: RedisSettings) {
     assert_eq!(elsewhere.limits().count("things", limit).await, Verdict::Allowed);
 
     // Queued where a worker looks.
-    let id = tenant.queue().push("import.csv", &serde_json::json!({ "file": "a.csv" })).await.unwrap();
+    let id = tenant.queue().push(&Read { file: "a.csv".into() }).await.unwrap().id.to_string();
     let list = match settings.mode {
         RedisMode::Cluster => format!("{{tenant-{}}}", acme.uuid),
         _ => format!("tenant-{}", acme.uuid),
     };
-    let job: String = ask(&mut *raw(&settings, 0).await, &["LPOP", &list]).await;
+    let mut raw = raw(&settings, 0).await;
+    assert_eq!(ask::<String>(&mut *raw, &["LPOP", &list]).await, id);
+    let job: String = ask(&mut *raw, &["HGET", &format!("{list}:jobs"), &id]).await;
     let job: serde_json::Value = serde_json::from_str(&job).unwrap();
-    assert_eq!((job["id"].as_str(), job["tenant"].as_str()), (Some(&*id.to_string()), Some(&*acme.uuid.to_string())));
+    assert_eq!((job["id"].as_str(), job["tenant"].as_str()), (Some(&*id), Some(&*acme.uuid.to_string())));
     assert_eq!((job["kind"].as_str(), job["payload"]["file"].as_str()), (Some("import.csv"), Some("a.csv")));
     job["queuedAt"].as_str().unwrap().parse::<Timestamp>().unwrap();
 }
@@ -208,11 +226,12 @@ async fn when_the_primary_hangs_the_next_one_is_found() {
     let acme = entry();
     let tenancy = process(Some(settings.clone()), std::slice::from_ref(&acme)).await;
     let tenant = context(&tenancy, &acme).await;
-    tenant.queue().push("before", &()).await.unwrap();
+    let job = Read { file: "a.csv".into() };
+    tenant.queue().push(&job).await.unwrap();
     let mut sentinel = sentinel(&settings).await;
     let before = primary(&mut *sentinel, &settings).await;
     let hanging = Hanging::server(&mut *raw(&settings, 0).await).await;
-    eventually("jobs are queued again", async || tenant.queue().push("after", &()).await.is_ok()).await;
+    eventually("jobs are queued again", async || tenant.queue().push(&job).await.is_ok()).await;
     assert_ne!(primary(&mut *sentinel, &settings).await, before, "on another server");
     drop(hanging);
     // For the tests that come after: a replica again.

@@ -109,7 +109,7 @@ async fn psql_loop(databases: &[String]) -> Outcome<Duration> {
     let file = format!("SET ROLE maintenance_os_schema;\n{};\n", statements().join(";\n"));
     let names = databases.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(" ");
     let script = format!(
-        "cat > /tmp/bench.sql; for name in {names}; do psql -XqAt -v ON_ERROR_STOP=1 -U postgres -d \"$name\" -f /tmp/bench.sql > /dev/null || exit 1; done"
+        "file=$(cat); for name in {names}; do printf '%s' \"$file\" | psql -XqAt -v ON_ERROR_STOP=1 -U postgres -d \"$name\" > /dev/null || exit 1; done"
     );
     let begun = Instant::now();
     in_pod(&["sh", "-c", &script], &file).await?;

@@ -84,6 +84,7 @@ impl RedisArguments {
             sentinel_password: self.sentinel_password.clone(),
             tls: self.tls.then_some(RedisTls { authority }),
             databases: [self.database, self.cache_database, self.session_database],
+            ..RedisSettings::new("", 0)
         }))
     }
 }

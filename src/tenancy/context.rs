@@ -15,10 +15,11 @@ use super::storage::TenantStorage;
 use super::{Refusal, Tenancy};
 use crate::api::routing::RoutingEntry;
 
-/// One tenant, for the time of one request: who it is, and the way to its data and to nobody else's.
+/// One tenant, for the time of one request or one job: who it is, and the way to its data and to nobody else's.
 ///
-/// Handlers take it as an argument. It comes from the layers alone: there is no constructor from a pool or a uuid, so
-/// code that has a `TenantContext` has been through host, routing and state, and code that has none has no connection.
+/// Handlers take it as an argument, jobs are given it. It comes from the layers and the workers alone: there is no
+/// constructor from a pool or a uuid, so code that has a `TenantContext` has been through routing and state, and code that
+/// has none has no connection.
 #[derive(Clone)]
 pub struct TenantContext {
     /// As routing said when the request came in. A change of routing while the request runs does not touch it.
@@ -33,7 +34,7 @@ pub struct TenantContext {
     storage: TenantStorage,
     /// Counts what this tenant does, over all pods.
     limits: TenantLimits,
-    /// The writing end of this tenant's queue.
+    /// This tenant's queue.
     queue: TenantQueue,
     /// The app's clock, the same for all tenants.
     clock: Clock,
@@ -52,6 +53,12 @@ impl TenantContext {
         let clock = tenancy.clock().clone();
         let queue = TenantQueue::new(entry.clone(), tenancy.redis().cloned(), clock.clone());
         Self { entry, host, pool, cache, storage, limits, queue, clock, span }
+    }
+
+    /// Only the workers call this: for the time of one job, at the tenant's own host.
+    pub(super) fn of_job(entry: Arc<RoutingEntry>, tenancy: &Tenancy, span: Span) -> Self {
+        let host = Arc::from(entry.primary_host.as_str());
+        Self::new(entry, host, tenancy, span)
     }
 
     /// Who it is and what its plan allows.

@@ -56,6 +56,8 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use prometheus_client::registry::Registry;
+use tokio::sync::broadcast;
+use uuid::Uuid;
 
 pub use self::context::TenantContext;
 pub use self::refusal::Refusal;
@@ -159,6 +161,7 @@ struct Inner {
     storage: Option<Storage>,
     sessions: Sessions,
     ending: Ending,
+    changes: broadcast::Sender<Uuid>,
     always_served: &'static [&'static str],
     oldest_schema: Option<&'static str>,
     clock: Clock,
@@ -186,6 +189,7 @@ impl Tenancy {
             signing: settings.signing.clone(),
             storage: settings.storage.as_ref().map(Storage::new).transpose()?,
             ending: Ending::new(sessions.clone()),
+            changes: broadcast::Sender::new(1024),
             sessions,
             always_served: settings.always_served,
             oldest_schema: settings.oldest_schema,
@@ -206,6 +210,11 @@ impl Tenancy {
     /// Who is served where.
     pub fn routing(&self) -> &RoutingTable {
         &self.0.routing
+    }
+
+    /// Tenants whose routing has just changed. Whoever lags behind is told so and not who they were.
+    pub fn changes(&self) -> broadcast::Receiver<Uuid> {
+        self.0.changes.subscribe()
     }
 
     /// All tenants' connections.
@@ -320,6 +329,8 @@ impl Tenancy {
                 for entry in &updated.changed {
                     self.pools().route(entry);
                     self.metrics().admit(entry.uuid);
+                    // Nobody may be listening.
+                    let _ = self.0.changes.send(entry.uuid);
                     if entry.state == TenantState::Suspended {
                         self.0.ending.end_all(entry.uuid);
                     }

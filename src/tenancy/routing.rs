@@ -64,10 +64,18 @@ pub struct Updated {
 #[derive(Default)]
 pub struct RoutingTable {
     /// What requests read. Replaced as a whole, so that a request sees one state and never half an update.
-    published: ArcSwap<Hosts>,
+    published: ArcSwap<Published>,
     /// What the published map was made from. Only updates lock it, requests never do; it is a `std` mutex because
     /// nothing is awaited while it is held.
     slices: Mutex<Slices>,
+}
+
+/// One state of routing.
+#[derive(Default)]
+struct Published {
+    hosts: Hosts,
+    /// Each once, also those without a host.
+    tenants: HashMap<Uuid, Arc<RoutingEntry>>,
 }
 
 /// Every slice's last good content.
@@ -101,17 +109,27 @@ struct SchemaOnly {
 impl RoutingTable {
     /// The tenant that is served at a canonical host. There is no wildcard and no default: an unknown host is nobody's.
     pub fn find(&self, canonical_host: &str) -> Option<Arc<RoutingEntry>> {
-        self.published.load().get(canonical_host).cloned()
+        self.published.load().hosts.get(canonical_host).cloned()
     }
 
     /// The same, with the host in the form that outlives the request, so that it is not copied for each of them.
     pub fn find_host(&self, canonical_host: &str) -> Option<(Arc<str>, Arc<RoutingEntry>)> {
-        self.published.load().get_key_value(canonical_host).map(|(host, entry)| (host.clone(), entry.clone()))
+        self.published.load().hosts.get_key_value(canonical_host).map(|(host, entry)| (host.clone(), entry.clone()))
+    }
+
+    /// The tenant of that uuid.
+    pub fn tenant(&self, uuid: Uuid) -> Option<Arc<RoutingEntry>> {
+        self.published.load().tenants.get(&uuid).cloned()
+    }
+
+    /// All of them.
+    pub fn tenants(&self) -> Vec<Arc<RoutingEntry>> {
+        self.published.load().tenants.values().cloned().collect()
     }
 
     /// Number of hosts that are served.
     pub fn hosts(&self) -> usize {
-        self.published.load().len()
+        self.published.load().hosts.len()
     }
 
     /// Says that every slice has been heard of once. From here on, a tenant that is served at a host keeps it when
@@ -144,7 +162,9 @@ impl RoutingTable {
         let (slice, mut changed) = take(document, served);
         let before = slices.by_name.insert(name.to_owned(), slice);
         let current = one_per_tenant(&slices);
-        self.published.store(Arc::new(published(&current, slices.settled, &self.published.load())));
+        let hosts = published(&current, slices.settled, &self.published.load().hosts);
+        let tenants = current.iter().map(|(uuid, routed)| (*uuid, routed.entry.clone())).collect();
+        self.published.store(Arc::new(Published { hosts, tenants }));
         changed.retain(|entry| current.get(&entry.uuid).is_some_and(|routed| Arc::ptr_eq(&routed.entry, entry)));
         let gone = before.into_iter().flat_map(|slice| slice.tenants).map(|routed| routed.entry.uuid);
         let removed = gone.filter(|uuid| !current.contains_key(uuid)).collect();

@@ -38,7 +38,7 @@ use self::circuit::{Admission, Circuits};
 use self::connect::{Connection, connect};
 pub use self::metrics::RedisMetrics;
 
-/// Longest wait for an answer; a page that waits longer for its cache is better made without.
+/// What [`RedisSettings::answer`] is unless somebody says otherwise.
 const ANSWER: Duration = Duration::from_millis(500);
 /// Longest time for one attempt to connect. Requests do not wait for it, so it has room to ask three Sentinels.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -85,6 +85,8 @@ pub struct RedisSettings {
     pub tls: Option<RedisTls>,
     /// `REDIS_DB`, `REDIS_CACHE_DB`, `REDIS_SESSION_DB`, in the order of [`Purpose`]. A cluster has none.
     pub databases: [i64; 3],
+    /// Longest wait for an answer. A page that waits longer for its cache is better made without.
+    pub answer: Duration,
 }
 
 impl RedisSettings {
@@ -97,6 +99,7 @@ impl RedisSettings {
             sentinel_password: None,
             tls: None,
             databases: [0, 1, 2],
+            answer: ANSWER,
         }
     }
 }
@@ -165,6 +168,15 @@ enum State {
 impl Redis {
     /// Begins to connect in the background. Needs a Tokio runtime.
     pub fn new(settings: RedisSettings) -> Self {
+        Self::for_purposes(settings, &Purpose::ALL)
+    }
+
+    /// The same, for one purpose: commands for another one are refused.
+    pub fn for_one(settings: RedisSettings, purpose: Purpose) -> Self {
+        Self::for_purposes(settings, &[purpose])
+    }
+
+    fn for_purposes(settings: RedisSettings, purposes: &[Purpose]) -> Self {
         let line = || Line {
             state: watch::Sender::new(State::Connecting),
             fault: Arc::new(Notify::new()),
@@ -173,7 +185,11 @@ impl Redis {
         let redis =
             Self(Arc::new(Inner { settings, lines: [line(), line(), line()], metrics: RedisMetrics::default() }));
         for purpose in Purpose::ALL {
-            tokio::spawn(keep_up(Arc::downgrade(&redis.0), purpose));
+            if purposes.contains(&purpose) {
+                tokio::spawn(keep_up(Arc::downgrade(&redis.0), purpose));
+            } else {
+                redis.0.line(purpose).state.send_replace(State::Down);
+            }
         }
         redis
     }
@@ -252,7 +268,8 @@ impl RedisLine {
     async fn admit(&self, key: Option<&[u8]>) -> RedisResult<Pass> {
         let line = self.inner().line(self.purpose);
         let mut state = line.state.subscribe();
-        let decided = timeout(ANSWER, state.wait_for(|state| !matches!(state, State::Connecting))).await;
+        let decided =
+            timeout(self.inner().settings.answer, state.wait_for(|state| !matches!(state, State::Connecting))).await;
         let State::Up(connection, number) =
             decided.map_or(State::Down, |state| state.map_or(State::Down, |s| s.clone()))
         else {
@@ -277,7 +294,7 @@ impl RedisLine {
     /// Finds out whether the part of a cluster that holds `key` answers again. Reads nothing but whether the key is there.
     async fn ask(self, mut pass: Pass, key: Vec<u8>) {
         let question = ::redis::cmd("EXISTS").arg(key).to_owned();
-        let answer = timeout(ANSWER, pass.connection.req_packed_command(&question)).await;
+        let answer = timeout(self.inner().settings.answer, pass.connection.req_packed_command(&question)).await;
         self.observe(&pass, &answer.unwrap_or_else(|_| Err(too_slow())));
     }
 
@@ -334,7 +351,7 @@ impl ConnectionLike for RedisLine {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
             let mut pass = self.admit(slot::key_of(command)).await?;
-            let answer = timeout(ANSWER, pass.connection.req_packed_command(command)).await;
+            let answer = timeout(self.inner().settings.answer, pass.connection.req_packed_command(command)).await;
             let answer = answer.unwrap_or_else(|_| Err(too_slow()));
             self.observe(&pass, &answer);
             answer
@@ -349,7 +366,9 @@ impl ConnectionLike for RedisLine {
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             let mut pass = self.admit(pipeline.cmd_iter().find_map(slot::key_of)).await?;
-            let answer = timeout(ANSWER, pass.connection.req_packed_commands(pipeline, offset, count)).await;
+            let answer =
+                timeout(self.inner().settings.answer, pass.connection.req_packed_commands(pipeline, offset, count))
+                    .await;
             let answer = answer.unwrap_or_else(|_| Err(too_slow()));
             self.observe(&pass, &answer);
             answer
@@ -416,10 +435,15 @@ async fn keep_up(inner: Weak<Inner>, purpose: Purpose) {
     }
 }
 
+fn inner_answer(inner: &Weak<Inner>) -> Duration {
+    inner.upgrade().map_or(Duration::ZERO, |redis| redis.settings.answer)
+}
+
 /// Returns when the connection is not good any more.
 async fn watch_over(inner: &Weak<Inner>, purpose: Purpose, mut connection: Connection, number: u64, fault: &Notify) {
     loop {
-        let rung = timeout(TICK, fault.notified()).await.is_ok();
+        // Where an answer may take longer than this, one that is being waited for would only be asked after.
+        let rung = timeout(TICK.max(inner_answer(inner)), fault.notified()).await.is_ok();
         let Some(redis) = inner.upgrade() else { return };
         let line = redis.line(purpose);
         if !matches!(*line.state.borrow(), State::Up(..)) {
@@ -430,7 +454,9 @@ async fn watch_over(inner: &Weak<Inner>, purpose: Purpose, mut connection: Conne
             continue;
         }
         let ping = ::redis::cmd("PING");
-        let answer = timeout(ANSWER, connection.req_packed_command(&ping)).await.unwrap_or_else(|_| Err(too_slow()));
+        let answer = timeout(redis.settings.answer, connection.req_packed_command(&ping))
+            .await
+            .unwrap_or_else(|_| Err(too_slow()));
         if let Err(error) = answer {
             redis.metrics.count_error(purpose);
             take_down(line, number, purpose, &error);

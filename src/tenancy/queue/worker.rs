@@ -1,0 +1,516 @@
+//! The loop: whose turn it is, what they have to do, doing it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::balance::{Balance, share};
+use super::job::Registry;
+use super::metrics::{JobMetrics, Outcome};
+use super::ring::{Again, Ring, Served, Taken, Turn};
+use super::run::{Ended, Runner};
+use super::store::{Fate, Leased, Store, Terms};
+use crate::api::routing::RoutingEntry;
+use crate::api::tenant::TenantState;
+use crate::tenancy::Tenancy;
+use crate::tenancy::redis::{Purpose, Redis, RedisSettings};
+
+/// Tenants that are looked at in one turn.
+const TURNS: usize = 64;
+/// How long nothing is asked while nobody is woken.
+const QUIET: Duration = Duration::from_secs(10);
+/// How often somebody looks for jobs that nobody was woken for.
+const SWEEP: Duration = Duration::from_secs(600);
+/// A tenant that is on its way up, or whose slice has not come yet, is looked at again after this time.
+const SOON: Duration = Duration::from_secs(1);
+/// A tenant that is not served is looked at again after this time, or when its routing changes.
+const PARKED: Duration = Duration::from_secs(300);
+/// How long the end of a job is told to a Redis that does not answer.
+const TELLING: Duration = Duration::from_secs(300);
+
+/// How a worker works. The names and defaults are Horizon's where it has one.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// Its own among all workers, also those of a former life.
+    pub name: String,
+    /// How many at once.
+    pub balance: Balance,
+    /// Attempts at a job.
+    pub tries: u32,
+    /// Longest attempt.
+    pub timeout: Duration,
+    /// Resident memory in bytes from which on it takes no more jobs, ends those it has and returns. None: without limit.
+    pub memory: Option<u64>,
+    /// How long a job is its own without being renewed, which happens three times as often.
+    pub lease: Duration,
+    /// How long a tenant has to be routed nowhere before its jobs are given up.
+    pub gone: Duration,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            name: format!("worker-{}", Uuid::new_v4()),
+            balance: Balance::default(),
+            tries: 3,
+            timeout: Duration::from_secs(60),
+            memory: Some(128 << 20),
+            lease: Duration::from_secs(30),
+            gone: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A worker for all tenants that `tenancy` routes.
+pub struct Worker<S>(Arc<Inner<S>>);
+
+struct Inner<S> {
+    settings: WorkerSettings,
+    runner: Runner<S>,
+    redis: Redis,
+    ring: Ring,
+    metrics: JobMetrics,
+    /// Number of the next lease.
+    leases: AtomicU64,
+    /// Jobs that are being worked on, by id.
+    held: Mutex<HashMap<String, Held>>,
+    /// Tenants that have jobs and are not served.
+    parked: Mutex<HashSet<Uuid>>,
+    /// Since when tenants that have jobs are routed nowhere.
+    missing: Mutex<HashMap<Uuid, Instant>>,
+    /// Tenants with jobs that wait for one of theirs to end.
+    left: mpsc::UnboundedSender<Uuid>,
+}
+
+struct Held {
+    store: Store,
+    token: String,
+    /// Until when it is certain that nobody else has it.
+    certain: watch::Sender<Instant>,
+}
+
+/// What a round brought.
+enum Round {
+    /// Something may be left to do.
+    Busy,
+    /// Nothing is to be done before that much time has passed, unless somebody is woken.
+    Idle(Duration),
+}
+
+/// A job that was reserved, on its way to be run.
+struct Begun {
+    entry: Arc<RoutingEntry>,
+    store: Store,
+    leased: Leased,
+    token: String,
+    certain: Instant,
+}
+
+impl<S: Send + Sync + 'static> Worker<S> {
+    /// Works on nothing yet. None: `tenancy` has no Redis.
+    pub fn new(tenancy: &Tenancy, registry: Registry<S>, state: S, settings: WorkerSettings) -> Option<(Self, Woken)> {
+        let redis = tenancy.redis()?.clone();
+        let (left, woken) = mpsc::unbounded_channel();
+        let runner = Runner {
+            tenancy: tenancy.clone(),
+            registry,
+            state: Arc::new(state),
+            tries: settings.tries,
+            timeout: settings.timeout,
+        };
+        let inner = Inner {
+            ring: Ring::new(redis.clone()),
+            runner,
+            redis,
+            metrics: JobMetrics::default(),
+            leases: AtomicU64::new(0),
+            held: Mutex::default(),
+            parked: Mutex::default(),
+            missing: Mutex::default(),
+            left,
+            settings,
+        };
+        Some((Self(Arc::new(inner)), Woken(woken)))
+    }
+
+    /// What it measures.
+    pub fn metrics(&self) -> &JobMetrics {
+        &self.0.metrics
+    }
+
+    /// Works until `stop`, or until it has grown too large; then ends what it has begun, for as long as an attempt may take.
+    /// `bell` is where it waits: the settings of the same Redis.
+    pub async fn run(self, woken: Woken, bell: RedisSettings, stop: CancellationToken) {
+        let inner = self.0;
+        let end = CancellationToken::new();
+        let rung = Arc::new(Notify::new());
+        let mut helpers = JoinSet::new();
+        // Answers of this one may take as long as nobody is woken.
+        let bell = Redis::for_one(RedisSettings { answer: QUIET * 2, ..bell }, Purpose::Default);
+        helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().listen(bell, rung.clone())));
+        helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().renew()));
+        helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().wake_left(woken.0)));
+        helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().follow_routing()));
+        helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().sweep()));
+        let mut jobs = JoinSet::new();
+        inner.work(&mut jobs, &rung, &stop).await;
+        let longest = inner.settings.timeout + Duration::from_secs(10);
+        let ended = tokio::time::timeout(longest, async { while jobs.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tracing::error!(jobs = jobs.len(), "jobs did not end in time, other workers will have them");
+        }
+        end.cancel();
+        helpers.join_all().await;
+    }
+}
+
+/// The other end of what ended jobs say: [`Worker::run`] takes it.
+pub struct Woken(mpsc::UnboundedReceiver<Uuid>);
+
+impl<S: Send + Sync + 'static> Inner<S> {
+    async fn work(self: &Arc<Self>, jobs: &mut JoinSet<()>, rung: &Notify, stop: &CancellationToken) {
+        let balance = self.settings.balance;
+        let (mut slots, mut changed) = (balance.min_processes, Instant::now());
+        let mut waiting = false;
+        while !stop.is_cancelled() && !self.is_too_large() {
+            while jobs.try_join_next().is_some() {}
+            if changed.elapsed() >= balance.cooldown {
+                slots = balance.next(slots, jobs.len(), waiting);
+                changed = Instant::now();
+            }
+            self.metrics.set_processes(slots, jobs.len());
+            let Some(free) = slots.checked_sub(jobs.len()).filter(|&free| free > 0) else {
+                waiting = true;
+                tokio::select! {
+                    _ = jobs.join_next() => {}
+                    () = tokio::time::sleep(balance.cooldown) => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            };
+            let pause = match self.round(free, jobs).await {
+                Ok(Round::Busy) => continue,
+                Ok(Round::Idle(pause)) => pause,
+                Err(error) => {
+                    tracing::warn!(%error, "asking whose turn it is failed, trying again");
+                    SOON
+                }
+            };
+            waiting = false;
+            tokio::select! {
+                () = rung.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn round(self: &Arc<Self>, free: usize, jobs: &mut JoinSet<()>) -> ::redis::RedisResult<Round> {
+        let taken = self.ring.take(free.min(TURNS)).await?;
+        self.metrics.set_waiting(taken.waiting);
+        if taken.turns.is_empty() {
+            return Ok(Round::Idle(taken.pause().min(QUIET)));
+        }
+        let mays = join_all(taken.turns.iter().map(|turn| self.may_serve(turn.tenant))).await;
+        // Who is not served has no share.
+        let weights = taken.turns.iter().zip(&mays).map(|(turn, may)| (turn.start, may.weight()));
+        let (served, weights): (Vec<_>, Vec<_>) = weights.enumerate().filter(|(_, (_, weight))| *weight > 0.0).unzip();
+        let mut shares = vec![0; taken.turns.len()];
+        for (place, share) in served.into_iter().zip(share(free, &weights)) {
+            shares[place] = share;
+        }
+        let turns = taken.turns.iter().zip(mays).zip(shares);
+        let looked = join_all(turns.map(|((turn, may), share)| self.look(&taken, turn, may, share))).await;
+        let (served, begun): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
+        if let Err(error) = self.ring.give_back(&taken, &served).await {
+            // They come back by themselves.
+            tracing::warn!(%error, "tenants could not be given back");
+        }
+        let begun: Vec<_> = begun.into_iter().flatten().collect();
+        for begun in begun {
+            jobs.spawn(self.clone().carry_out(begun));
+        }
+        Ok(Round::Busy)
+    }
+
+    /// One tenant's turn: what it has for us, and when it is to be asked again.
+    async fn look<'t>(&self, taken: &Taken, turn: &'t Turn, may: May, share: usize) -> (Served<'t>, Vec<Begun>) {
+        let not_now = |again| (Served { turn, cost: 0.0, again }, vec![]);
+        let entry = match may {
+            // Others are behind it: the next round is soon.
+            May::Serve(_) if share == 0 => return not_now(Again::AtOnce),
+            May::Serve(entry) => entry,
+            May::Later(pause) => return not_now(Again::At(taken.after(pause))),
+            May::Never => return not_now(Again::Never),
+        };
+        let store = Store::new(self.redis.clone(), &entry.queue.name);
+        let terms = Terms {
+            most: share,
+            cap: usize::try_from(entry.queue.max_processes).unwrap_or_default().max(1),
+            lease: self.settings.lease,
+            tries: self.settings.tries,
+        };
+        let token = format!("{}#{}", self.settings.name, self.leases.fetch_add(1, Ordering::Relaxed));
+        // Before it was sent: the lease began later than this.
+        let certain = Instant::now() + self.certain();
+        let reserved = match store.reserve(terms, &token).await {
+            Ok(reserved) => reserved,
+            Err(error) => {
+                tracing::warn!(target: "tenant", tenant_id = %entry.uuid, %error, "taking jobs failed");
+                return not_now(Again::At(taken.after(SOON)));
+            }
+        };
+        self.metrics.looked(entry.uuid, reserved.left, reserved.lost, reserved.given_up);
+        let weight = weight(&entry);
+        #[allow(clippy::cast_precision_loss, reason = "a turn has a few jobs")]
+        let cost = reserved.jobs.len() as f64 / weight;
+        let begin =
+            |leased| Begun { entry: entry.clone(), store: store.clone(), leased, token: token.clone(), certain };
+        (Served { turn, cost, again: reserved.again }, reserved.jobs.into_iter().map(begin).collect())
+    }
+
+    /// How long a lease that was just asked for is certainly ours; the rest is for the job to be stopped.
+    fn certain(&self) -> Duration {
+        self.settings.lease.mul_f64(0.8)
+    }
+
+    async fn may_serve(&self, tenant: Uuid) -> May {
+        let tenancy = &self.runner.tenancy;
+        let Some(entry) = tenancy.routing().tenant(tenant) else {
+            if !tenancy.routing().is_settled() {
+                return May::Later(SOON);
+            }
+            let since = *lock(&self.missing).entry(tenant).or_insert_with(Instant::now);
+            if since.elapsed() < self.settings.gone {
+                return May::Later(self.settings.gone / 4);
+            }
+            return self.bury(tenant).await;
+        };
+        lock(&self.missing).remove(&tenant);
+        if entry.sleeps {
+            tenancy.acknowledgements().want(tenant);
+        }
+        match entry.state {
+            TenantState::Active if tenancy.knows_schema(&entry) => May::Serve(entry),
+            TenantState::Hibernated => May::Later(SOON),
+            // They keep their jobs.
+            TenantState::Active | TenantState::ReadOnly | TenantState::Suspended => {
+                lock(&self.parked).insert(tenant);
+                // It may have come back in between.
+                let again = tenancy.routing().tenant(tenant).is_some_and(|now| !Arc::ptr_eq(&now, &entry));
+                May::Later(if again { SOON } else { PARKED })
+            }
+        }
+    }
+
+    /// Gives up the jobs of a tenant that is no more.
+    async fn bury(&self, tenant: Uuid) -> May {
+        let store = Store::new(self.redis.clone(), &format!("tenant-{tenant}"));
+        match store.bury("the tenant is no more").await {
+            Ok((count, left)) => {
+                tracing::warn!(tenant_id = %tenant, count, "jobs of a tenant that is no more were given up");
+                self.metrics.count(None, Outcome::Dead, count);
+                if left > 0 { May::Later(Duration::ZERO) } else { May::Never }
+            }
+            Err(error) => {
+                tracing::warn!(tenant_id = %tenant, %error, "giving up the jobs of a tenant that is no more failed");
+                May::Later(self.settings.gone)
+            }
+        }
+    }
+
+    async fn carry_out(self: Arc<Self>, begun: Begun) {
+        let Begun { entry, store, leased, token, certain } = begun;
+        let (renewed, certain) = watch::channel(certain);
+        let held = Held { store: store.clone(), token: token.clone(), certain: renewed };
+        lock(&self.held).insert(leased.id.clone(), held);
+        let began = Instant::now();
+        let ended = self.runner.run(&entry, &leased, &store, certain).await;
+        self.metrics.ended(ended.kind, ended.waited, began.elapsed());
+        let kept = self.tell(&entry, &store, &leased.id, &token, &ended).await;
+        self.metrics.count(ended.kind, kept, 1);
+        let mut held = lock(&self.held);
+        // Leased a second time, to this same worker, it is not ours to let go.
+        if held.get(&leased.id).is_some_and(|held| held.token == token) {
+            held.remove(&leased.id);
+        }
+    }
+
+    /// Tells Redis how a job ended, again and again until it knows.
+    async fn tell(&self, entry: &RoutingEntry, store: &Store, id: &str, token: &str, ended: &Ended) -> Outcome {
+        let Some(fate) = &ended.fate else { return Outcome::Lost };
+        let begun = Instant::now();
+        loop {
+            match store.finish(token, id, ended.unique.as_deref(), fate).await {
+                Ok((kept, left)) => {
+                    if left > 0 || matches!(fate, Fate::Again(..)) {
+                        // The receiver lives as long as the worker.
+                        let _ = self.left.send(entry.uuid);
+                    }
+                    if kept {
+                        return Outcome::of(fate);
+                    }
+                    tracing::error!(target: "tenant", tenant_id = %entry.uuid, job = id, "a job ended after its lease was lost: it may be done twice");
+                    return Outcome::Lost;
+                }
+                Err(error) if begun.elapsed() < TELLING => {
+                    tracing::warn!(target: "tenant", tenant_id = %entry.uuid, job = id, %error, "the end of a job could not be told, trying again");
+                    tokio::time::sleep(SOON).await;
+                }
+                Err(error) => {
+                    tracing::error!(target: "tenant", tenant_id = %entry.uuid, job = id, %error, "the end of a job could not be told: it will be done again");
+                    return Outcome::Lost;
+                }
+            }
+        }
+    }
+
+    fn is_too_large(&self) -> bool {
+        let Some(limit) = self.settings.memory else { return false };
+        let resident = resident();
+        let too_large = resident > limit;
+        if too_large {
+            tracing::warn!(resident, limit, "the worker has grown too large, ends its jobs and then itself");
+        }
+        too_large
+    }
+
+    async fn listen(self: Arc<Self>, bell: Redis, rung: Arc<Notify>) {
+        loop {
+            match self.ring.listen(&bell, QUIET).await {
+                Ok(true) => rung.notify_one(),
+                Ok(false) => {}
+                Err(_) => tokio::time::sleep(SOON).await,
+            }
+        }
+    }
+
+    /// Renews every lease, three times as often as it runs out.
+    async fn renew(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.settings.lease / 3).await;
+            let mut leases: HashMap<String, (Store, Vec<String>)> = HashMap::new();
+            for (id, held) in &*lock(&self.held) {
+                let (_, ids) = leases.entry(held.token.clone()).or_insert_with(|| (held.store.clone(), vec![]));
+                ids.push(id.clone());
+            }
+            join_all(leases.iter().map(|(token, (store, ids))| self.renew_one(token, store, ids))).await;
+        }
+    }
+
+    async fn renew_one(&self, token: &str, store: &Store, ids: &[String]) {
+        let certain = Instant::now() + self.certain();
+        // What is not renewed runs out, and is stopped by then.
+        let lost = match store.renew(token, self.settings.lease, ids).await {
+            Ok(lost) => lost,
+            Err(error) => return tracing::warn!(%error, "leases could not be renewed"),
+        };
+        let held = lock(&self.held);
+        for id in ids {
+            if let Some(held) = held.get(id).filter(|held| held.token == token) {
+                held.certain.send_replace(if lost.contains(id) { Instant::now() } else { certain });
+            }
+        }
+    }
+
+    /// Wakes tenants whose jobs waited for one of theirs to end, many at a time.
+    async fn wake_left(self: Arc<Self>, mut left: mpsc::UnboundedReceiver<Uuid>) {
+        let mut tenants = Vec::new();
+        while left.recv_many(&mut tenants, 1000).await > 0 {
+            let once: HashSet<_> = tenants.drain(..).collect();
+            self.wake(once).await;
+        }
+    }
+
+    async fn wake(&self, tenants: impl IntoIterator<Item = Uuid>) {
+        let tenants: Vec<_> = tenants.into_iter().map(|tenant| (tenant, Duration::ZERO)).collect();
+        if tenants.is_empty() {
+            return;
+        }
+        if let Err(error) = self.ring.wake(&tenants).await {
+            tracing::warn!(%error, tenants = tenants.len(), "tenants could not be woken, the next sweep does it");
+        }
+    }
+
+    /// Wakes tenants that were not served and now may be.
+    async fn follow_routing(self: Arc<Self>) {
+        let mut changes = self.runner.tenancy.changes();
+        loop {
+            match changes.recv().await {
+                Ok(tenant) => {
+                    if lock(&self.parked).remove(&tenant) {
+                        self.wake([tenant]).await;
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    let parked: Vec<_> = lock(&self.parked).drain().collect();
+                    self.wake(parked).await;
+                }
+                Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+            }
+        }
+    }
+
+    /// Finds queues that have work and that nobody was woken for: one worker, now and then, and after a restart.
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            if self.runner.tenancy.routing().is_settled() {
+                match self.ring.may_sweep(SWEEP).await {
+                    Ok(true) => self.sweep_once().await,
+                    Ok(false) => {}
+                    Err(error) => tracing::debug!(%error, "sweeping is put off"),
+                }
+                tokio::time::sleep(SWEEP / 10).await;
+            } else {
+                tokio::time::sleep(SOON).await;
+            }
+        }
+    }
+
+    async fn sweep_once(&self) {
+        for entries in self.runner.tenancy.routing().tenants().chunks(100) {
+            let asked = entries.iter().map(async |entry| {
+                let store = Store::new(self.redis.clone(), &entry.queue.name);
+                store.has_work().await.unwrap_or(true).then_some(entry.uuid)
+            });
+            let found = join_all(asked).await;
+            self.wake(found.into_iter().flatten()).await;
+        }
+    }
+}
+
+/// Whether a tenant's jobs may be done.
+enum May {
+    Serve(Arc<RoutingEntry>),
+    Later(Duration),
+    Never,
+}
+
+impl May {
+    /// 0: it has no share.
+    fn weight(&self) -> f64 {
+        if let Self::Serve(entry) = self { weight(entry) } else { 0.0 }
+    }
+}
+
+fn weight(entry: &RoutingEntry) -> f64 {
+    f64::from(entry.queue.weight.max(1))
+}
+
+/// Resident memory of this process in bytes; 0 where it is not known.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or_default() * 4096
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

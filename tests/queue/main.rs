@@ -1,0 +1,12 @@
+//! Queues and workers on real Redis servers: what is promised of a job, of the order, of workers that die and of a Redis
+//! that does.
+
+#![allow(clippy::unwrap_used, reason = "a failed test may say so at once")]
+
+mod delivery;
+mod fairness;
+mod faults;
+mod house;
+#[path = "../redis/mod.rs"]
+mod redis;
+mod states;

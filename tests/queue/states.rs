@@ -1,0 +1,77 @@
+//! What a tenant's state means for its jobs.
+
+use std::time::Duration;
+
+use maintenance_os::api::routing::RoutingEntry;
+use maintenance_os::api::tenant::TenantState;
+use maintenance_os::tenancy::queue::WorkerSettings;
+
+use crate::house::{House, Note, Trace, settings};
+use crate::redis::{Own, entry, eventually};
+
+#[tokio::test]
+async fn a_tenant_that_is_not_served_keeps_its_jobs_until_it_is_again() {
+    for state in [TenantState::Suspended, TenantState::ReadOnly] {
+        let (server, acme, other) = (Own::start().await, entry(), entry());
+        let mut house = House::new(&server.settings, &[acme.clone(), other.clone()]).await;
+        let (trace, context) = (Trace::default(), house.context(&acme).await);
+        house.route(&[RoutingEntry { state, ..acme.clone() }, other.clone()]).await;
+        let worker = house.worker(&trace, settings(2));
+        context.queue().push(&Note::of("kept")).await.unwrap();
+        house.context(&other).await.queue().push(&Note::of("other")).await.unwrap();
+        trace.has(1).await;
+        // Long enough for another turn.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(trace.lines(), ["other for acme"], "{state:?}");
+        assert_eq!(context.queue().view().unwrap().held().await.unwrap().waiting, 1);
+        house.route(&[acme, other]).await;
+        trace.has(2).await;
+        assert_eq!(trace.lines()[1], "kept for acme");
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_wakes_a_hibernated_tenant() {
+    let (server, acme) = (Own::start().await, entry());
+    let mut house = House::new(&server.settings, std::slice::from_ref(&acme)).await;
+    let (trace, context) = (Trace::default(), house.context(&acme).await);
+    let asleep = RoutingEntry { state: TenantState::Hibernated, sleeps: true, ..acme.clone() };
+    house.route(&[asleep]).await;
+    let worker = house.worker(&trace, settings(2));
+    context.queue().push(&Note::of("wake up")).await.unwrap();
+    let acknowledgements = house.tenancy.acknowledgements().router();
+    eventually("the operator is told that somebody wants it", async || {
+        use tower::ServiceExt;
+        let request = http::Request::get("/acks").body(axum::body::Body::empty()).unwrap();
+        let answer = acknowledgements.clone().oneshot(request).await.unwrap().into_body();
+        let answer = axum::body::to_bytes(answer, 1 << 16).await.unwrap();
+        String::from_utf8_lossy(&answer).contains(&acme.uuid.to_string())
+    })
+    .await;
+    assert_eq!(trace.len(), 0);
+    house.route(&[RoutingEntry { sleeps: true, ..acme.clone() }]).await;
+    trace.has(1).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn jobs_of_a_tenant_that_is_no_more_are_given_up_with_that_reason() {
+    let (server, acme, other) = (Own::start().await, entry(), entry());
+    let mut house = House::new(&server.settings, &[acme.clone(), other.clone()]).await;
+    let (trace, context) = (Trace::default(), house.context(&acme).await);
+    house.route(std::slice::from_ref(&other)).await;
+    let worker = house.worker(&trace, WorkerSettings { gone: Duration::from_secs(1), ..settings(2) });
+    context.queue().push(&Note::of("orphan")).await.unwrap();
+    context.queue().push_later(&Note::of("orphan"), Duration::from_secs(3600)).await.unwrap();
+    let view = context.queue().view().unwrap();
+    eventually("they are given up", async || view.held().await.unwrap().failed == 2).await;
+    let reasons: Vec<_> = view.failed(10).await.unwrap().into_iter().map(|job| job.error).collect();
+    assert_eq!(reasons, [Some("the tenant is no more".into()), Some("the tenant is no more".into())]);
+    // Adopted again, they can be tried again.
+    house.route(&[acme, other]).await;
+    let ids: Vec<_> = view.failed(10).await.unwrap().into_iter().map(|job| job.id).collect();
+    assert_eq!(view.retry(&ids).await.unwrap(), 2);
+    trace.has(2).await;
+    worker.stop().await;
+}
