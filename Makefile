@@ -7,7 +7,7 @@ MOS_CACHE ?= $(HOME)/.cache/maintenance-os
 export MOS_CACHE
 export CARGO_TARGET_DIR ?= $(MOS_CACHE)/target
 
-.PHONY: help demo demo-down cluster test test-code test-cluster soak lint generate sqlx bench bench-requests
+.PHONY: help demo demo-down cluster test test-code test-cluster soak lint generate sqlx bench bench-requests bench-queue
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: ## The figures of docs/benchmarks.md, on the demo's cluster with a releas
 
 bench-requests: ## The request side's figures alone: host look-up, and many tenants against one (about 5 min, no cluster)
 	@e2e/bench/bench.sh requests
+
+bench-queue: ## Queues and workers alone: the rate of jobs, fairness, and what a worker costs at rest (about 4 min, no cluster)
+	@e2e/bench/bench.sh queue
 
 generate: ## Writes what is generated: the custom resource definitions, here and in the chart
 	cargo run --quiet --locked --bin maintenance-os -- crds crds

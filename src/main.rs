@@ -20,6 +20,7 @@ async fn main() -> anyhow::Result<()> {
     match cli.role {
         Role::Operator(settings) => controller::run(settings, stop).await,
         Role::App(settings) => app::run(settings, stop).await,
+        Role::Worker(settings) => app::run_worker(settings, stop).await,
         Role::PoolerAgent(settings) => pooler::run(settings, stop).await,
         Role::Crds(_) => Ok(()),
     }

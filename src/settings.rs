@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::redis::RedisArguments;
 
+use crate::tenancy::queue::balance::Balance;
+
 /// One binary, several roles.
 #[derive(Parser, Debug)]
 #[command(name = "maintenance-os", version, about)]
@@ -26,6 +28,8 @@ pub enum Role {
     Operator(Box<OperatorSettings>),
     /// Serves every tenant's hosts.
     App(Box<AppSettings>),
+    /// Does every tenant's jobs.
+    Worker(Box<WorkerRoleSettings>),
     /// Beside PgBouncer: turns pooler slices into its files.
     PoolerAgent(PoolerAgentSettings),
     /// Writes the custom resource definitions.
@@ -65,6 +69,9 @@ pub struct OperatorSettings {
     /// The Service of the app whose endpoints acknowledge routing.
     #[arg(long, env = "MOS_APP_SERVICE", default_value = "maintenance-os-app")]
     pub app_service: String,
+    /// The Service of the workers; where it has endpoints, they acknowledge routing too.
+    #[arg(long, env = "MOS_WORKER_SERVICE", default_value = "maintenance-os-worker")]
+    pub worker_service: String,
     /// How long a login still works after the other one has taken its place, for whoever reads the binding Secret.
     #[arg(long, env = "MOS_ROTATION_OVERLAP", default_value = "2m", value_parser = parse_duration)]
     pub rotation_overlap: Duration,
@@ -131,9 +138,56 @@ pub struct AppSettings {
     /// Sessions and mail.
     #[command(flatten)]
     pub accounts: AccountArguments,
+    /// There are workers: imports and mails are left to them.
+    #[arg(long, env = "MOS_WORKERS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub workers: bool,
     /// Tenants with series of their own in the metrics; the others count as `_other`.
     #[arg(long, env = "MOS_METRICS_MAX_TENANTS", default_value_t = 2000)]
     pub metrics_max_tenants: usize,
+}
+
+/// Settings of a worker: the app's, and its own. Names and defaults are Horizon's.
+#[derive(Args, Clone, Debug)]
+pub struct WorkerRoleSettings {
+    /// What the app knows, a worker knows too.
+    #[command(flatten)]
+    pub app: AppSettings,
+    /// This process's name in logs and leases.
+    #[arg(long, env = "POD_NAME", default_value = "maintenance-os-worker")]
+    pub identity: String,
+    /// Fewest jobs at once.
+    #[arg(long, env = "MOS_MIN_PROCESSES", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub min_processes: u16,
+    /// Most jobs at once.
+    #[arg(long, env = "MOS_MAX_PROCESSES", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub max_processes: u16,
+    /// How many more or fewer at once after each cooldown.
+    #[arg(long, env = "MOS_BALANCE_MAX_SHIFT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub balance_max_shift: u16,
+    /// Between two changes of how many.
+    #[arg(long, env = "MOS_BALANCE_COOLDOWN", default_value = "3s", value_parser = parse_duration)]
+    pub balance_cooldown: Duration,
+    /// Resident memory in MiB from which on it ends its jobs and then itself; 0 is without limit.
+    #[arg(long = "memory", env = "MOS_WORKER_MEMORY", default_value_t = 128)]
+    pub memory_mib: u64,
+    /// Attempts at a job before it is given up.
+    #[arg(long, env = "MOS_TRIES", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub tries: u32,
+    /// Longest attempt.
+    #[arg(long, env = "MOS_JOB_TIMEOUT", default_value = "60s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+impl WorkerRoleSettings {
+    /// How many jobs at once.
+    pub fn balance(&self) -> Balance {
+        Balance {
+            min_processes: self.min_processes.into(),
+            max_processes: self.max_processes.max(self.min_processes).into(),
+            max_shift: self.balance_max_shift.into(),
+            cooldown: self.balance_cooldown,
+        }
+    }
 }
 
 /// Where files are kept. The variables of S3 are the seed's.

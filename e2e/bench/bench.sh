@@ -2,6 +2,7 @@
 # Brings the demo up with a release build and measures it. Prints a Markdown table; docs/benchmarks.md has one with its machine.
 #   bench.sh                              everything
 #   bench.sh requests                     the request side alone, which needs no cluster
+#   bench.sh queue                        queues and workers alone, which need Redis and no cluster
 #   bench.sh singles|burst|cold|rest|life|rollout …    these sections of the operator's
 source "$(dirname "$0")/../cluster/lib.sh"
 cd "$checkout"
@@ -13,8 +14,17 @@ requests() {
 	"$CARGO_TARGET_DIR/release/bench-requests"
 }
 
-if [ "${1:-}" = requests ]; then requests; exit; fi
+queue() {
+	"$here/redis-local.sh" start
+	source "$cache/redis-local/env"
+	cargo build --quiet --locked --release --workspace --bin maintenance-os --bin bench-queue
+	"$CARGO_TARGET_DIR/release/bench-queue"
+}
+
+case ${1:-} in
+	requests | queue) "$1"; exit ;;
+esac
 MOS_PROFILE=release e2e/demo/demo.sh > "$logs/bench-demo.log" 2>&1 || { tail -n 40 "$logs/bench-demo.log" >&2; die "the demo did not come up"; }
 cargo build --quiet --locked --release --workspace --bin bench
 KUBECONFIG=$cluster/admin.kubeconfig "$CARGO_TARGET_DIR/release/bench" "$@"
-[ $# -gt 0 ] || requests
+[ $# -gt 0 ] || { requests && queue; }

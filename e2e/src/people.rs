@@ -114,6 +114,11 @@ impl Person {
         answer(response).await
     }
 
+    /// Presses the button of the form of a page that leads to `action`.
+    pub async fn press(&mut self, world: &World, path: &str, action: &str) -> Answer {
+        self.submit(world, path, &format!("action={action}"), &[]).await
+    }
+
     /// Sends a file with the form of a page that takes one.
     pub async fn attach(&self, world: &World, path: &str, file: &str, content: &[u8]) -> Answer {
         let page = self.page(world, path).await;
@@ -178,10 +183,14 @@ async fn answer(response: Response) -> Answer {
     Answer { status, location, body }
 }
 
-/// The form of the page that has a field of this name.
+/// The form of the page that has a field of this name, or leads where `action=…` says.
 fn form_with(page: &str, field: &str) -> Option<Form> {
     let forms = page.split("<form").skip(1).map(|rest| rest.split("</form>").next().unwrap_or_default());
-    let form = forms.into_iter().find(|form| form.contains(&format!("name=\"{field}\"")))?;
+    let wanted = match field.strip_prefix("action=") {
+        Some(action) => format!("action=\"{action}\""),
+        None => format!("name=\"{field}\""),
+    };
+    let form = forms.into_iter().find(|form| form.contains(&wanted))?;
     let head = form.split('>').next().unwrap_or_default();
     let inputs = form.split("<input").skip(1).map(|rest| rest.split('>').next().unwrap_or_default());
     let hidden = inputs

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lettre::message::{Mailbox, header::ContentType};
+use serde::{Deserialize, Serialize};
+
 use lettre::{Address, AsyncFileTransport, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 
 /// Longest wait for the mail server to take a mail.
@@ -63,7 +65,7 @@ pub enum MailError {
 }
 
 /// A mail to one person.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Letter {
     /// The sender's shown name: the tenant's.
     pub from: String,

@@ -6,12 +6,14 @@
 //! |---|---|
 //! | what answers where | [`router`] |
 //! | the maintenance itself: pages, JSON, statements | `plant`, `templates/` |
+//! | what is done later | `jobs`, `worker` |
 //! | the tables | `migrations/` |
 //! | what people see when something is wrong | `problem`, `render` |
 
 mod accounts;
 mod files;
 mod form;
+mod jobs;
 mod mail;
 mod migrations;
 mod plant;
@@ -21,6 +23,7 @@ mod render;
 mod router;
 mod same_origin;
 mod shell;
+mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,11 +36,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::accounts::ALWAYS_SERVED;
 pub use self::accounts::{CurrentUser, Role};
 pub use self::files::FileSettings;
+pub use self::jobs::registry as jobs;
 pub use self::mail::{MailSettings, Mailer};
 pub use self::migrations::{Migration, migrations};
 pub use self::product::Product;
 pub use self::router::router;
 pub use self::shell::CsrfToken;
+pub use self::worker::run as run_worker;
 
 use crate::api::slices::routing_slices;
 use crate::http;
@@ -62,7 +67,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// A setting makes no sense, the cluster is not reachable, or an address cannot be bound.
 pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow::Result<()> {
     let tenancy = Tenancy::new(&tenancy_settings(&settings)?)?;
-    let product = Product::new(&tenancy).with_mailer(mailer(&settings)?);
+    let product = product(&settings, &tenancy)?;
     let names = routing_slices();
     let health = Health::new(names.len());
     let (source, linger) = source(&settings).await?;
@@ -127,6 +132,14 @@ fn tenancy_settings(settings: &AppSettings) -> anyhow::Result<TenancySettings> {
     })
 }
 
+/// What serves requests, or does jobs.
+fn product(settings: &AppSettings, tenancy: &Tenancy) -> anyhow::Result<Product> {
+    let files =
+        FileSettings { max_upload: u64::from(settings.storage.max_upload_mib) << 20, ..FileSettings::default() };
+    let product = Product::new(tenancy).with_mailer(mailer(settings)?).with_files(files);
+    Ok(if settings.workers { product.with_workers() } else { product })
+}
+
 fn mailer(settings: &AppSettings) -> anyhow::Result<Mailer> {
     let accounts = &settings.accounts;
     Ok(Mailer::new(&MailSettings {
@@ -170,9 +183,7 @@ async fn serve_product(
     linger: Duration,
 ) -> anyhow::Result<()> {
     let close = CancellationToken::new();
-    let files =
-        FileSettings { max_upload: u64::from(settings.storage.max_upload_mib) << 20, ..FileSettings::default() };
-    let serve = http::serve(settings.listen, router(&product.clone().with_files(files)), close.clone());
+    let serve = http::serve(settings.listen, router(product), close.clone());
     let end = async {
         stop.cancelled().await;
         stopping.store(true, Ordering::Relaxed);

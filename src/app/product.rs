@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::accounts::Passwords;
 use super::files::{FileSettings, Files};
-use super::mail::Mailer;
-use crate::tenancy::Tenancy;
+use super::jobs::SendLetter;
+use super::mail::{Letter, MailError, Mailer};
+use crate::error::chain;
+use crate::tenancy::{Tenancy, TenantContext};
 
 /// The product's own state: the routers' axum state. Clones share it.
 #[derive(Clone)]
@@ -17,6 +19,7 @@ struct Inner {
     files: Arc<Files>,
     mailer: Mailer,
     passwords: Passwords,
+    workers: bool,
 }
 
 impl Product {
@@ -24,7 +27,7 @@ impl Product {
     pub fn new(tenancy: &Tenancy) -> Self {
         let files = Arc::new(Files::new(FileSettings::default()));
         let (mailer, passwords) = (Mailer::default(), Passwords::default());
-        Self(Arc::new(Inner { tenancy: tenancy.clone(), files, mailer, passwords }))
+        Self(Arc::new(Inner { tenancy: tenancy.clone(), files, mailer, passwords, workers: false }))
     }
 
     /// The same, with other limits for files.
@@ -37,6 +40,31 @@ impl Product {
     #[must_use]
     pub fn with_mailer(self, mailer: Mailer) -> Self {
         Self(Arc::new(Inner { mailer, ..Arc::unwrap_or_clone(self.0) }))
+    }
+
+    /// The same, with workers that do what can be done later.
+    #[must_use]
+    pub fn with_workers(self) -> Self {
+        Self(Arc::new(Inner { workers: true, ..Arc::unwrap_or_clone(self.0) }))
+    }
+
+    /// Whether there are workers that do what can be done later.
+    pub fn leaves_to_workers(&self) -> bool {
+        self.0.workers
+    }
+
+    /// Sends a mail: by a worker, who tries again where it fails, or else at once.
+    ///
+    /// # Errors
+    /// It was neither left to a worker nor sent.
+    pub async fn post(&self, tenant: &TenantContext, letter: Letter) -> Result<(), MailError> {
+        if self.leaves_to_workers() && self.mailer().is_configured() {
+            let job = SendLetter(letter);
+            let Err(error) = tenant.queue().push(&job).await else { return Ok(()) };
+            tracing::warn!(target: "tenant", error = chain(&error), "a mail is sent at once, because it was not queued");
+            return self.mailer().send(&job.0).await;
+        }
+        self.mailer().send(&letter).await
     }
 
     /// The request side.

@@ -7,7 +7,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use super::accounts::Users;
 use super::problem::Problem;
 use super::product::Product;
-use super::{accounts, files, plant, render, same_origin};
+use super::{accounts, files, jobs, plant, render, same_origin};
 use crate::tenancy::layers::auth::{self, Auth};
 use crate::tenancy::layers::subscription::OpenPaths;
 use crate::tenancy::layers::{self, verified};
@@ -21,6 +21,7 @@ pub fn router(product: &Product) -> Router {
     let know_user = || from_fn_with_state(auth.clone(), auth::know_user::<Users>);
     let require_user = || from_fn_with_state(auth.clone(), auth::require_user::<Users>);
     let signed_in = accounts::signed_in().merge(plant::signed_in()).merge(files::signed_in(product.files()));
+    let signed_in = signed_in.merge(jobs::signed_in());
     let signed_in = layers::within_plan(signed_in, OpenPaths::default())
         // The one that is added last sees the request first.
         .route_layer(from_fn_with_state(auth.clone(), verified::require_verified::<Users>))

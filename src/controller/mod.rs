@@ -93,7 +93,11 @@ pub async fn operate(
         .context("reading the central database's settings")?;
     let (wake, woken) = mpsc::unbounded_channel();
     let (wake_server, woken_servers) = mpsc::unbounded_channel();
-    let fleet = Arc::new(Fleet::new(settings.app_service.clone(), wake.clone(), gate.clone()));
+    let fleet = Arc::new(Fleet::new(
+        [settings.app_service.clone(), settings.worker_service.clone()],
+        wake.clone(),
+        gate.clone(),
+    ));
     let (tell, undecodable) = mpsc::unbounded_channel();
     let (tenants, tenant_events) = watch::tenants(&client, tell);
     let (plans, plan_events) = watch::plans(&client);

@@ -9,6 +9,7 @@ mod tenants;
 mod attaching;
 mod away;
 mod hostile;
+mod later;
 mod quota;
 mod site;
 mod tables;

@@ -9,16 +9,16 @@ use axum::extract::Request;
 use futures::{Stream, StreamExt, stream};
 use http::{HeaderMap, StatusCode};
 use maintenance_os::api::routing::RoutingEntry;
-use maintenance_os::app::FileSettings;
+use maintenance_os::app::{FileSettings, Product};
 use maintenance_os::signing::SigningKeys;
-use maintenance_os::tenancy::TenancySettings;
 use maintenance_os::tenancy::pool::PoolSettings;
 use maintenance_os::tenancy::storage::{S3Settings, StorageSettings};
+use maintenance_os::tenancy::{Tenancy, TenancySettings};
 use tower::ServiceExt;
 
 use uuid::Uuid;
 
-use crate::tenants::{App, Client, DEADLINE, Server, settings};
+use crate::tenants::{App, Client, DEADLINE, Server, eventually, settings};
 
 pub const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000001";
 const BOUNDARY: &str = "----boundary";
@@ -96,7 +96,7 @@ impl Place {
 
 pub struct Site {
     /// Routing goes on for as long as it lives.
-    _app: App,
+    app: App,
     pub router: Router,
     /// Who is signed in, by tenant and name.
     clients: HashMap<(Uuid, &'static str), Client>,
@@ -120,6 +120,11 @@ impl Answer {
 
 impl Site {
     pub async fn new(server: &Server, tenants: &[RoutingEntry], place: &StorageSettings, files: FileSettings) -> Self {
+        Self::fill(server, tenants).await;
+        Self::again(tenants, place, files).await
+    }
+
+    async fn fill(server: &Server, tenants: &[RoutingEntry]) {
         for tenant in tenants {
             let people = PEOPLE.iter().map(|(name, role)| {
                 format!("INSERT INTO users (email, name, role, email_verified_at) VALUES ('{name}@acme.example', '{name}', '{role}', now());")
@@ -130,18 +135,51 @@ impl Site {
                 INSERT INTO routine_executions (routine_id, due_on) VALUES (1, '2026-12-01');";
             server.sql(&tenant.database.name, &(people.collect::<String>() + asset)).await;
         }
-        Self::again(tenants, place, files).await
+    }
+
+    /// The same, and the app leaves to workers what can be done later.
+    pub async fn with_workers(
+        server: &Server,
+        tenants: &[RoutingEntry],
+        place: &StorageSettings,
+        files: FileSettings,
+    ) -> Self {
+        Self::fill(server, tenants).await;
+        Self::of(tenants, place, |product| product.with_files(files).with_workers()).await
+    }
+
+    /// What all of it shares.
+    pub fn product(&self) -> &Product {
+        &self.app.product
+    }
+
+    pub fn tenancy(&self) -> &Tenancy {
+        &self.app.tenancy
+    }
+
+    /// Replaces routing by these tenants.
+    pub async fn route(&mut self, tenants: &[RoutingEntry]) {
+        self.app.route(tenants);
+        for tenant in tenants {
+            let routing = self.app.tenancy.routing();
+            eventually("routing is followed", async || routing.tenant(tenant.uuid).is_some_and(|now| *now == *tenant))
+                .await;
+        }
     }
 
     /// Another app for tenants that are there already.
     pub async fn again(tenants: &[RoutingEntry], place: &StorageSettings, files: FileSettings) -> Self {
+        Self::of(tenants, place, |product| product.with_files(files)).await
+    }
+
+    async fn of(tenants: &[RoutingEntry], place: &StorageSettings, change: impl FnOnce(Product) -> Product) -> Self {
         let settings = TenancySettings {
             pool: PoolSettings { work: DEADLINE * 4, wait: DEADLINE, ..PoolSettings::new(12) },
             signing: Some(SigningKeys::parse(KEY).unwrap()),
             storage: Some(place.clone()),
             ..settings()
         };
-        let app = App::with(tenants, settings, |product| product.with_files(files)).await;
+        let app = App::with(tenants, settings, change).await;
         let mut clients = HashMap::new();
         for tenant in tenants {
             for (index, (name, _)) in PEOPLE.into_iter().enumerate() {
@@ -149,7 +187,7 @@ impl Site {
                 clients.insert((tenant.uuid, name), app.session(tenant, id, String::new()).await);
             }
         }
-        Self { router: app.router.clone(), _app: app, clients }
+        Self { router: app.router.clone(), app, clients }
     }
 
     /// The secret of somebody's forms; empty for a stranger.

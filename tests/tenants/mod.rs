@@ -260,6 +260,7 @@ pub struct Client {
 pub struct App {
     pub tenancy: Tenancy,
     pub router: Router,
+    pub product: app::Product,
     /// Who has been signed in, by tenant and role.
     clients: Mutex<HashMap<(Uuid, String), Client>>,
     changes: UnboundedSender<Change>,
@@ -283,8 +284,9 @@ impl App {
         tokio::spawn(async move {
             follower.follow(received, 1).await;
         });
-        let router = app::router(&change(app::Product::new(&tenancy)));
-        let mut app = Self { router, tenancy, clients: Mutex::default(), changes, generation: 0 };
+        let product = change(app::Product::new(&tenancy));
+        let router = app::router(&product);
+        let mut app = Self { router, product, tenancy, clients: Mutex::default(), changes, generation: 0 };
         app.route(tenants);
         for tenant in tenants {
             eventually("the tenant is routed", async || app.tenancy.routing().find(&tenant.primary_host).is_some())

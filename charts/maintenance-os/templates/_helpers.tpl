@@ -29,6 +29,17 @@ app.kubernetes.io/name: maintenance-os
 app.kubernetes.io/component: app
 {{- end }}
 
+{{- define "maintenance-os.workerSelector" -}}
+app.kubernetes.io/name: maintenance-os
+app.kubernetes.io/component: worker
+{{- end }}
+
+{{/* "true" where there are workers: not where files lie in the app's pods, which nobody else can read. */}}
+{{- define "maintenance-os.workers" -}}
+{{- $alone := and (eq .Values.app.storage.mode "local") (not .Values.app.storage.local.claim) -}}
+{{- and (gt (int .Values.worker.replicas) 0) (not $alone) -}}
+{{- end }}
+
 {{/* What the "restricted" level of the Pod Security Standards asks for, and a read-only root file system. */}}
 {{- define "maintenance-os.podSecurity" -}}
 runAsNonRoot: true
@@ -147,6 +158,37 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- $ports = append $ports (int $port) -}}
 {{- end -}}
 {{- toJson (uniq $ports) -}}
+{{- end }}
+
+{{/* Volumes of what the app needs, of the root, and where they are mounted. The root file system is read-only. */}}
+{{- define "maintenance-os.appMounts" -}}
+- { name: temp, mountPath: /tmp }
+{{- if include "maintenance-os.redisCa" .Values.app.redis }}
+- { name: redis-ca, mountPath: /etc/maintenance-os/redis, readOnly: true }
+{{- end }}
+{{- if eq .Values.app.storage.mode "local" }}
+- { name: storage, mountPath: /var/lib/maintenance-os/storage }
+{{- end }}
+{{- if .Values.app.mail.directory }}
+- { name: mail, mountPath: /var/lib/maintenance-os/mail }
+{{- end }}
+{{- end }}
+{{- define "maintenance-os.appVolumes" -}}
+- { name: temp, emptyDir: {} }
+{{- with include "maintenance-os.redisCa" .Values.app.redis }}
+- { name: redis-ca, secret: { secretName: {{ . }}, items: [{ key: {{ $.Values.app.redis.tls.caSecret.key }}, path: ca.crt }] } }
+{{- end }}
+{{- if eq .Values.app.storage.mode "local" }}
+- name: storage
+  {{- if .Values.app.storage.local.claim }}
+  persistentVolumeClaim: { claimName: {{ .Values.app.storage.local.claim }} }
+  {{- else }}
+  emptyDir: {}
+  {{- end }}
+{{- end }}
+{{- if .Values.app.mail.directory }}
+- { name: mail, emptyDir: {} }
+{{- end }}
 {{- end }}
 
 {{/* Name of the Secret with the authority of Redis' certificates, of .app.redis; empty without one. */}}

@@ -155,7 +155,7 @@ async fn mail_reset(product: &Product, tenant: &TenantContext, email: &str) -> R
     let entry = tenant.entry();
     let link = product.mailer().link(&entry.primary_host, Purpose::Reset.path(), &token);
     let letter = letters::reset(entry, (&account.name, &account.email), &link);
-    product.mailer().send(&letter).await.map_err(|error| Problem::Internal(super::chain(&error)))
+    product.post(tenant, letter).await.map_err(|error| Problem::Internal(super::chain(&error)))
 }
 
 const ASK_AGAIN: &str = "Ask for a new one on the sign-in page, under “Forgot your password?”.";

@@ -35,6 +35,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue};
+use sqlx::postgres::PgConnection;
 use tracing::Instrument;
 
 pub use self::current::{CurrentUser, Role};
@@ -50,6 +51,11 @@ use crate::tenancy::TenantContext;
 
 /// Paths whose forms write nothing of the tenant's: one can sign in to look at a tenant that is read-only.
 pub const ALWAYS_SERVED: &[&str] = &["/sign-in", "/sign-out"];
+
+/// A user who may work, by id.
+pub async fn active(db: &mut PgConnection, id: i64) -> Result<Option<CurrentUser>, sqlx::Error> {
+    Ok(store::users::find(db, id).await?.map(|found| found.user))
+}
 
 /// Pages for visitors who are not signed in.
 pub fn public() -> Router<Product> {

@@ -240,7 +240,7 @@ async fn send_verification(
         .await?;
     let entry = tenant.entry();
     let link = product.mailer().link(&entry.primary_host, Purpose::Verify.path(), &token);
-    let sent = product.mailer().send(&letters::verification(entry, (&user.name, email), &link)).await;
+    let sent = product.post(tenant, letters::verification(entry, (&user.name, email), &link)).await;
     if let Err(error) = &sent {
         tracing::error!(target: "tenant", error = error as &dyn std::error::Error, "a mail to confirm an address was not sent");
     }

@@ -14,11 +14,13 @@ use super::upload::{FileForm, not_stored, to_the_end};
 use super::{Files, export, ledger};
 use crate::app::accounts::{CurrentUser, Role};
 use crate::app::form::CheckedForm;
+use crate::app::jobs::ApplyImport;
 use crate::app::problem::Problem;
 use crate::app::product::Product;
 use crate::app::render::page;
 use crate::app::shell::Shell;
 use crate::tenancy::TenantContext;
+use crate::tenancy::queue::look::Place;
 use crate::tenancy::storage::{Area, Extension, ObjectPath};
 
 /// Imports in the list.
@@ -49,6 +51,8 @@ struct ImportPage {
     shell: Shell,
     import: Import,
     error: Option<String>,
+    /// A worker has it, or will: what the page says of it. The page then looks again by itself.
+    under_way: Option<String>,
 }
 
 impl ImportPage {
@@ -187,11 +191,44 @@ pub async fn show(
     tenant: TenantContext,
     user: CurrentUser,
     shell: Shell,
+    State(product): State<Product>,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
     user.require(Role::Manager)?;
+    let place = if product.leaves_to_workers() { place(&tenant, id).await } else { Place::Gone };
+    // Read after the queue was asked: a job that is gone by then has done what it did.
     let (import, _) = find(&tenant, id).await?;
-    Ok(page(&ImportPage { shell, import, error: None })?.into_response())
+    let (error, under_way) = match place {
+        _ if import.applied => (None, None),
+        Place::Gone => (None, None),
+        Place::Waiting(None) => (None, Some("Waiting for its turn …".into())),
+        Place::Waiting(Some(why)) => (None, Some(format!("It did not work yet and is tried again: {why}"))),
+        Place::Running(_) => (None, Some("Being imported …".into())),
+        Place::Failed(why) => (Some(why), None),
+    };
+    let page = page(&ImportPage { shell, import, error, under_way })?;
+    Ok(([(http::header::CACHE_CONTROL, "no-store")], page).into_response())
+}
+
+/// Where the import's job is. While Redis is away there is none that could be seen.
+async fn place(tenant: &TenantContext, id: i64) -> Place {
+    let Some(view) = tenant.queue().view() else { return Place::Gone };
+    view.find::<ApplyImport>(&id.to_string()).await.unwrap_or_else(|error| {
+        tracing::warn!(target: "tenant", %error, "where an import is cannot be said");
+        Place::Gone
+    })
+}
+
+/// Stores what a checked file says; None where that was done already.
+///
+/// # Errors
+/// As [`import::apply`].
+pub async fn apply_import(tenant: &TenantContext, user: &CurrentUser, id: i64) -> Result<Option<Outcome>, Problem> {
+    let (import, path) = find(tenant, id).await?;
+    if import.applied {
+        return Ok(None);
+    }
+    import::apply(tenant, user, id, &path, &import.name).await.map(Some)
 }
 
 /// `POST /imports/{id}/apply`
@@ -199,16 +236,26 @@ pub async fn apply(
     tenant: TenantContext,
     user: CurrentUser,
     shell: Shell,
+    State(product): State<Product>,
     Path(id): Path<i64>,
     _form: CheckedForm<Nothing>,
 ) -> Result<Response, Problem> {
     user.require(Role::Manager)?;
+    if product.leaves_to_workers() {
+        match tenant.queue().push(&ApplyImport { import: id, user: user.id }).await {
+            Ok(_) => return Ok(Redirect::to(&format!("/imports/{id}")).into_response()),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(target: "tenant", error, "an import is done at once, because it was not queued");
+            }
+        }
+    }
     let (import, path) = find(&tenant, id).await?;
     match import::apply(&tenant, &user, id, &path, &import.name).await {
         Ok(_) => Ok(Redirect::to(&format!("/imports/{id}")).into_response()),
         Err(Problem::Invalid(error)) => {
             let (import, _) = find(&tenant, id).await?;
-            let shown = ImportPage { shell, import, error: Some(error) };
+            let shown = ImportPage { shell, import, error: Some(error), under_way: None };
             Ok((StatusCode::BAD_REQUEST, page(&shown)?).into_response())
         }
         Err(problem) => Err(problem),

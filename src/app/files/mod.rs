@@ -32,6 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 pub use self::attachments::{Attachments, Subject};
+pub use self::import_pages::apply_import;
 pub use self::ledger::used as storage_used;
 
 use super::problem::Problem;

@@ -37,7 +37,8 @@ pub struct Fleet {
     /// Rung for the writer of each side.
     changed: [Notify; 2],
     woken: mpsc::UnboundedSender<Wake>,
-    app_service: String,
+    /// Who reads routing: the app's Service, without whose endpoints nobody is served, and the workers'.
+    routing_readers: [String; 2],
     gate: Gate,
 }
 
@@ -87,22 +88,22 @@ struct Pending {
 
 impl Fleet {
     /// An empty fleet; wakes go to `woken`.
-    pub fn new(app_service: String, woken: mpsc::UnboundedSender<Wake>, gate: Gate) -> Self {
-        Self { state: Mutex::default(), changed: Default::default(), woken, app_service, gate }
+    pub fn new(routing_readers: [String; 2], woken: mpsc::UnboundedSender<Wake>, gate: Gate) -> Self {
+        Self { state: Mutex::default(), changed: Default::default(), woken, routing_readers, gate }
     }
 
     /// The tenant's routing entry and who serves it.
     pub fn routing(&self, uuid: Uuid) -> Published<RoutingEntry> {
         let (state, name) = (self.lock(), routing_slice(slice_of(uuid)));
         let entry = state.slices.get(&name).and_then(|slice| slice.routing(uuid)).cloned();
-        Published { entry, reach: state.reach(&name, uuid, &self.app_service) }
+        Published { entry, reach: state.reach(&name, uuid, &self.routing_readers) }
     }
 
     /// The tenant's pooler entry and who serves it.
     pub fn pooler(&self, server: &str, uuid: Uuid) -> Published<PoolerEntry> {
         let (state, name) = (self.lock(), pooler_slice(server, slice_of(uuid)));
         let entry = state.slices.get(&name).and_then(|slice| slice.pooler(uuid)).cloned();
-        Published { entry, reach: state.reach(&name, uuid, &names::pooler(server)) }
+        Published { entry, reach: state.reach(&name, uuid, &[names::pooler(server)]) }
     }
 
     /// Puts the tenant's routing entry in (Some) or takes it out (None).
@@ -208,7 +209,7 @@ impl Fleet {
         let served: Vec<_> = state
             .pending
             .iter()
-            .filter(|((slice, _), pending)| state.is_served(slice, pending.generation, &self.app_service))
+            .filter(|((slice, _), pending)| state.is_served(slice, pending.generation, &self.routing_readers))
             .map(|(key, _)| key.clone())
             .collect();
         for key in served {
@@ -225,7 +226,8 @@ impl Fleet {
 }
 
 impl State {
-    fn reach(&self, slice: &str, uuid: Uuid, service: &str) -> Reach {
+    /// `readers`: Services whose endpoints read the slice; without endpoints of the first one nobody is served.
+    fn reach(&self, slice: &str, uuid: Uuid, readers: &[String]) -> Reach {
         let pending = self.pending.get(&(slice.to_owned(), uuid));
         let (generation, waited) = match (pending, self.slices.get(slice)) {
             (Some(pending), _) => (pending.generation, pending.since.elapsed()),
@@ -234,12 +236,12 @@ impl State {
             // Never written: there is nothing that a reader could serve.
             (None, None) => return Reach::All,
         };
-        let endpoints = self.readers.get(service);
-        if endpoints.is_none_or(BTreeMap::is_empty) {
+        if readers.first().and_then(|first| self.readers.get(first)).is_none_or(BTreeMap::is_empty) {
             return Reach::NoReaders;
         }
-        let mut behind: Vec<_> = endpoints
-            .into_iter()
+        let mut behind: Vec<_> = readers
+            .iter()
+            .filter_map(|service| self.readers.get(service))
             .flatten()
             .filter(|(_, endpoint)| !endpoint.serves(slice, generation))
             .map(|(name, _)| name.clone())
@@ -248,14 +250,12 @@ impl State {
         if behind.is_empty() { Reach::All } else { Reach::Behind { readers: behind, waited } }
     }
 
-    fn is_served(&self, slice: &str, generation: u64, app_service: &str) -> bool {
-        let service = self
-            .slices
-            .get(slice)
-            .and_then(|slice| slice.server.as_deref())
-            .map_or_else(|| app_service.to_owned(), names::pooler);
-        self.readers.get(&service).is_some_and(|endpoints| {
-            !endpoints.is_empty() && endpoints.values().all(|endpoint| endpoint.serves(slice, generation))
-        })
+    fn is_served(&self, slice: &str, generation: u64, routing_readers: &[String]) -> bool {
+        let pooler =
+            self.slices.get(slice).and_then(|slice| slice.server.as_deref()).map(|server| [names::pooler(server)]);
+        let readers = pooler.as_ref().map_or(routing_readers, |pooler| pooler);
+        let endpoints = |service: &String| self.readers.get(service).into_iter().flat_map(BTreeMap::values);
+        readers.first().is_some_and(|first| endpoints(first).next().is_some())
+            && readers.iter().flat_map(endpoints).all(|endpoint| endpoint.serves(slice, generation))
     }
 }

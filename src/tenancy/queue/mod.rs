@@ -13,6 +13,7 @@
 //! | what lies in Redis, and the one way to change it | `store`, `scripts/` |
 //! | whose turn it is | `ring` |
 //! | how many run at once | [`balance`] |
+//! | what every tenant has once a day | [`daily`] |
 //! | how one job is run | `run` |
 //! | the loop | [`worker`] |
 //! | what people see of it | [`look`], [`metrics`] |
@@ -32,6 +33,7 @@
 //! all have been a backend of our own, and what would have remained of the library is the loop around it.
 
 pub mod balance;
+pub mod daily;
 pub mod job;
 mod keys;
 pub mod look;

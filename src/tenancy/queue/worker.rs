@@ -26,6 +26,8 @@ use crate::tenancy::redis::{Purpose, Redis, RedisSettings};
 const TURNS: usize = 64;
 /// How long nothing is asked while nobody is woken.
 const QUIET: Duration = Duration::from_secs(10);
+/// How long a free place may stay free for the sake of a larger round.
+const GATHER: Duration = Duration::from_millis(1);
 /// How often somebody looks for jobs that nobody was woken for.
 const SWEEP: Duration = Duration::from_secs(600);
 /// A tenant that is on its way up, or whose slice has not come yet, is looked at again after this time.
@@ -189,7 +191,7 @@ impl<S: Send + Sync + 'static> Inner<S> {
             let Some(free) = slots.checked_sub(jobs.len()).filter(|&free| free > 0) else {
                 waiting = true;
                 tokio::select! {
-                    _ = jobs.join_next() => {}
+                    _ = jobs.join_next() => gather(jobs, slots).await,
                     () = tokio::time::sleep(balance.cooldown) => {}
                     () = stop.cancelled() => {}
                 }
@@ -229,13 +231,12 @@ impl<S: Send + Sync + 'static> Inner<S> {
         let turns = taken.turns.iter().zip(mays).zip(shares);
         let looked = join_all(turns.map(|((turn, may), share)| self.look(&taken, turn, may, share))).await;
         let (served, begun): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
+        for begun in begun.into_iter().flatten() {
+            jobs.spawn(self.clone().carry_out(begun));
+        }
         if let Err(error) = self.ring.give_back(&taken, &served).await {
             // They come back by themselves.
             tracing::warn!(%error, "tenants could not be given back");
-        }
-        let begun: Vec<_> = begun.into_iter().flatten().collect();
-        for begun in begun {
-            jobs.spawn(self.clone().carry_out(begun));
         }
         Ok(Round::Busy)
     }
@@ -484,6 +485,14 @@ impl<S: Send + Sync + 'static> Inner<S> {
             self.wake(found.into_iter().flatten()).await;
         }
     }
+}
+
+/// Of short jobs many end at the same time, and a round for all of them costs what one for a single job does: waits for
+/// half of them, and not for long.
+async fn gather(jobs: &mut JoinSet<()>, slots: usize) {
+    let half = async { while jobs.len() * 2 > slots && jobs.join_next().await.is_some() {} };
+    // In vain where they are long.
+    let _ = tokio::time::timeout(GATHER, half).await;
 }
 
 /// Whether a tenant's jobs may be done.

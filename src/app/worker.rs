@@ -1,0 +1,88 @@
+//! The worker: does what requests leave for later, for every tenant.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use super::jobs::{self, PlanRoutines};
+use super::{product, source, tenancy_settings};
+use crate::api::slices::routing_slices;
+use crate::http;
+use crate::settings::WorkerRoleSettings;
+use crate::slices::{Health, changes};
+use crate::tenancy::Tenancy;
+use crate::tenancy::queue::daily::Daily;
+use crate::tenancy::queue::{Worker, WorkerSettings};
+
+/// Does every tenant's jobs until `stop`, or until it has grown too large; then ends those that it has begun.
+///
+/// # Errors
+/// A setting makes no sense, the cluster is not reachable, or an address cannot be bound.
+pub async fn run(settings: Box<WorkerRoleSettings>, stop: CancellationToken) -> anyhow::Result<()> {
+    let tenancy = Tenancy::new(&tenancy_settings(&settings.app)?)?;
+    let redis = settings.app.redis.settings()?.context("workers need Redis: set --redis-host or REDIS_HOST")?;
+    let product = product(&settings.app, &tenancy)?;
+    let (worker, woken) = Worker::new(&tenancy, jobs::registry(), product, worker_settings(&settings))
+        .context("workers need Redis: set --redis-host or REDIS_HOST")?;
+    let names = routing_slices();
+    let health = Health::new(names.len());
+    let (source, _) = source(&settings.app).await?;
+    let total = names.len();
+    let follow = tenancy.follow(changes(source, names, health.clone()), total);
+    let mut registry = Registry::default();
+    tenancy.register_metrics(&mut registry);
+    worker.metrics().register(&mut registry);
+    let stopping = Arc::new(AtomicBool::new(false));
+    let ready = {
+        let (stopping, tenancy) = (stopping.clone(), tenancy.clone());
+        move || match health.ready() {
+            _ if stopping.load(Ordering::Relaxed) => Err("stopping".to_owned()),
+            Ok(()) if !tenancy.routing().is_settled() => Err("routing is not complete yet".to_owned()),
+            answer => answer,
+        }
+    };
+    let drained = CancellationToken::new();
+    let small = async {
+        tokio::try_join!(
+            http::serve(settings.app.health_addr, http::health(ready), drained.clone()),
+            http::serve(settings.app.metrics_addr, http::metrics(Arc::new(Mutex::new(registry))), drained.clone()),
+            // Passwords are renewed when every reader has the new one, and a worker is one.
+            http::serve(settings.app.ack_addr, tenancy.acknowledgements().router(), drained.clone()),
+        )
+    };
+    tracing::info!(processes = settings.max_processes, "doing tenants' jobs");
+    let daily = Daily::<PlanRoutines>::new(&tenancy).run();
+    let work = async {
+        let stopped = async {
+            stop.cancelled().await;
+            stopping.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(worker.run(woken, redis, stop.clone()), async {
+            tokio::select! { () = stopped => {}, () = drained.cancelled() => {} }
+        })
+        .0
+    };
+    tokio::select! {
+        () = follow => anyhow::bail!("reading routing ended, which it never does"),
+        () = daily => anyhow::bail!("planning days ended, which it never does"),
+        served = small => drop(served?),
+        () = work => {}
+    }
+    tenancy.pools().close_all_idle();
+    Ok(())
+}
+
+fn worker_settings(settings: &WorkerRoleSettings) -> WorkerSettings {
+    WorkerSettings {
+        // A pod's name alone comes back with a restart of its container.
+        name: format!("{}/{}", settings.identity, uuid::Uuid::new_v4()),
+        balance: settings.balance(),
+        tries: settings.tries,
+        timeout: settings.timeout,
+        memory: (settings.memory_mib > 0).then_some(settings.memory_mib << 20),
+        ..WorkerSettings::default()
+    }
+}
