@@ -15,7 +15,7 @@ use crate::settings::WorkerRoleSettings;
 use crate::slices::{Health, changes};
 use crate::tenancy::Tenancy;
 use crate::tenancy::queue::daily::Daily;
-use crate::tenancy::queue::{Worker, WorkerSettings};
+use crate::tenancy::queue::{Trust, Worker, WorkerSettings};
 
 /// Does every tenant's jobs until `stop`, or until it has grown too large; then ends those that it has begun.
 ///
@@ -25,10 +25,15 @@ pub async fn run(settings: Box<WorkerRoleSettings>, stop: CancellationToken) -> 
     let tenancy = Tenancy::new(&tenancy_settings(&settings.app)?)?;
     let redis = settings.app.redis.settings()?.context("workers need Redis: set --redis-host or REDIS_HOST")?;
     let product = product(&settings.app, &tenancy)?;
-    let (worker, woken) = Worker::new(&tenancy, jobs::registry(), product, worker_settings(&settings))
-        .context("workers need Redis: set --redis-host or REDIS_HOST")?;
     let names = routing_slices();
     let health = Health::new(names.len());
+    let trust = Trust::of({
+        let health = health.clone();
+        move || health.broken_for().is_none()
+    });
+    let (worker, woken) =
+        Worker::new(&tenancy, jobs::registry(), product, WorkerSettings { trust, ..worker_settings(&settings) })
+            .context("workers need Redis: set --redis-host or REDIS_HOST")?;
     let (source, _) = source(&settings.app).await?;
     let total = names.len();
     let follow = tenancy.follow(changes(source, names, health.clone()), total);
@@ -44,32 +49,30 @@ pub async fn run(settings: Box<WorkerRoleSettings>, stop: CancellationToken) -> 
             answer => answer,
         }
     };
-    let drained = CancellationToken::new();
+    // They end with the process: /readyz must go on saying no while it drains.
+    let never = CancellationToken::new();
     let small = async {
         tokio::try_join!(
-            http::serve(settings.app.health_addr, http::health(ready), drained.clone()),
-            http::serve(settings.app.metrics_addr, http::metrics(Arc::new(Mutex::new(registry))), drained.clone()),
+            http::serve(settings.app.health_addr, http::health(ready), never.clone()),
+            http::serve(settings.app.metrics_addr, http::metrics(Arc::new(Mutex::new(registry))), never.clone()),
             // Passwords are renewed when every reader has the new one, and a worker is one.
-            http::serve(settings.app.ack_addr, tenancy.acknowledgements().router(), drained.clone()),
+            http::serve(settings.app.ack_addr, tenancy.acknowledgements().router(), never.clone()),
         )
     };
     tracing::info!(processes = settings.max_processes, "doing tenants' jobs");
     let daily = Daily::<PlanRoutines>::new(&tenancy).run();
-    let work = async {
-        let stopped = async {
-            stop.cancelled().await;
-            stopping.store(true, Ordering::Relaxed);
-        };
-        tokio::join!(worker.run(woken, redis, stop.clone()), async {
-            tokio::select! { () = stopped => {}, () = drained.cancelled() => {} }
-        })
-        .0
+    let not_ready = async {
+        stop.cancelled().await;
+        stopping.store(true, Ordering::Relaxed);
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = follow => anyhow::bail!("reading routing ended, which it never does"),
         () = daily => anyhow::bail!("planning days ended, which it never does"),
         served = small => drop(served?),
-        () = work => {}
+        // Also by itself, when it has grown too large: whoever runs this starts it anew.
+        () = worker.run(woken, redis, stop.clone()) => {}
+        () = not_ready => {}
     }
     tenancy.pools().close_all_idle();
     Ok(())

@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_tenants_part_is_its_own_and_whoever_is_a_member_of_it() {
-        let [one, two] = [1, 2].map(Uuid::from_u128);
+        let [one, two] = [0xab, 2].map(Uuid::from_u128);
         let role = |member_of: &[String]| Role { member_of: member_of.iter().cloned().collect(), ..Role::default() };
         let mut catalogue = Catalogue::default();
         for uuid in [one, two] {

@@ -52,7 +52,7 @@ pub mod storage;
 pub(crate) mod testing;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{Stream, StreamExt};
 use prometheus_client::registry::Registry;
@@ -162,6 +162,8 @@ struct Inner {
     sessions: Sessions,
     ending: Ending,
     changes: broadcast::Sender<Uuid>,
+    /// Slices whose newest content was refused.
+    refused: Mutex<HashSet<String>>,
     always_served: &'static [&'static str],
     oldest_schema: Option<&'static str>,
     clock: Clock,
@@ -190,6 +192,7 @@ impl Tenancy {
             storage: settings.storage.as_ref().map(Storage::new).transpose()?,
             ending: Ending::new(sessions.clone()),
             changes: broadcast::Sender::new(1024),
+            refused: Mutex::default(),
             sessions,
             always_served: settings.always_served,
             oldest_schema: settings.oldest_schema,
@@ -215,6 +218,15 @@ impl Tenancy {
     /// Tenants whose routing has just changed. Whoever lags behind is told so and not who they were.
     pub fn changes(&self) -> broadcast::Receiver<Uuid> {
         self.0.changes.subscribe()
+    }
+
+    /// Whether every slice that was heard of could be read, so that who is not routed is really not there.
+    pub fn routing_is_whole(&self) -> bool {
+        self.refused().is_empty()
+    }
+
+    fn refused(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All tenants' connections.
@@ -326,6 +338,7 @@ impl Tenancy {
         let slice = &change.slice;
         match self.routing().update(slice, change.content.as_deref()) {
             Ok(updated) => {
+                self.refused().remove(slice);
                 for entry in &updated.changed {
                     self.pools().route(entry);
                     self.metrics().admit(entry.uuid);
@@ -348,6 +361,7 @@ impl Tenancy {
                 change.content.is_some().then_some(updated.generation)
             }
             Err(refused) => {
+                self.refused().insert(slice.clone());
                 let cause = std::error::Error::source(&refused).map(ToString::to_string);
                 tracing::error!(slice, %refused, cause, "routing slice refused, what was served before is served on");
                 None

@@ -2,7 +2,7 @@
 
 use maintenance_os::api::plan::PlanLimits;
 use maintenance_os::api::routing::RoutingEntry;
-use maintenance_os::app::{FileSettings, jobs};
+use maintenance_os::app::jobs;
 use maintenance_os::tenancy::queue::balance::Balance;
 use maintenance_os::tenancy::queue::{Worker, WorkerSettings};
 use tokio::task::JoinHandle;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use http::StatusCode;
 
 use crate::site::{Place, Site, assert_settled};
-use crate::tenants::{Server, eventually, redis, with_tenants};
+use crate::tenants::{Server, eventually, with_tenants};
 
 struct Running {
     stop: CancellationToken,
@@ -26,7 +26,7 @@ impl Running {
         let product = site.product().clone();
         let (worker, woken) = Worker::new(site.tenancy(), jobs(), product, settings).unwrap();
         let stop = CancellationToken::new();
-        Self { task: tokio::spawn(worker.run(woken, redis(), stop.clone())), stop }
+        Self { task: tokio::spawn(worker.run(woken, site.redis.clone(), stop.clone())), stop }
     }
 
     async fn stop(self) {
@@ -49,7 +49,7 @@ async fn assets(server: &Server, acme: &RoutingEntry) -> i64 {
 async fn an_import_is_left_to_a_worker_and_its_page_says_how_it_goes() {
     with_tenants(1, async |server, tenants| {
         let place = Place::disk();
-        let site = Site::with_workers(server, &tenants, &place.settings, FileSettings::default()).await;
+        let site = Site::with_workers(server, &tenants, &place.settings, 10).await;
         let acme = &tenants[0];
         let address = check(&site, acme, "Name\nPump\nFan\n").await;
         let pressed = site.press(acme, "manager", &format!("{address}/apply")).await;
@@ -94,8 +94,7 @@ async fn an_import_that_cannot_be_done_says_why_and_can_be_tried_again() {
             tenant
         };
         let acme = limited(2);
-        let mut site =
-            Site::with_workers(server, std::slice::from_ref(&acme), &place.settings, FileSettings::default()).await;
+        let mut site = Site::with_workers(server, std::slice::from_ref(&acme), &place.settings, 11).await;
         let worker = Running::start(&site);
         let address = check(&site, &acme, "Name\nPump\nFan\n").await;
         site.press(&acme, "manager", &format!("{address}/apply")).await;
@@ -125,7 +124,7 @@ async fn an_import_that_cannot_be_done_says_why_and_can_be_tried_again() {
 async fn an_import_of_somebody_who_may_not_any_more_is_not_done() {
     with_tenants(1, async |server, tenants| {
         let place = Place::disk();
-        let site = Site::with_workers(server, &tenants, &place.settings, FileSettings::default()).await;
+        let site = Site::with_workers(server, &tenants, &place.settings, 12).await;
         let acme = &tenants[0];
         let address = check(&site, acme, "Name\nPump\n").await;
         site.press(acme, "manager", &format!("{address}/apply")).await;

@@ -12,13 +12,14 @@ use maintenance_os::api::routing::RoutingEntry;
 use maintenance_os::app::{FileSettings, Product};
 use maintenance_os::signing::SigningKeys;
 use maintenance_os::tenancy::pool::PoolSettings;
+use maintenance_os::tenancy::redis::RedisSettings;
 use maintenance_os::tenancy::storage::{S3Settings, StorageSettings};
 use maintenance_os::tenancy::{Tenancy, TenancySettings};
 use tower::ServiceExt;
 
 use uuid::Uuid;
 
-use crate::tenants::{App, Client, DEADLINE, Server, eventually, settings};
+use crate::tenants::{App, Client, DEADLINE, Server, eventually, redis, settings};
 
 pub const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000001";
 const BOUNDARY: &str = "----boundary";
@@ -97,6 +98,7 @@ impl Place {
 pub struct Site {
     /// Routing goes on for as long as it lives.
     app: App,
+    pub redis: RedisSettings,
     pub router: Router,
     /// Who is signed in, by tenant and name.
     clients: HashMap<(Uuid, &'static str), Client>,
@@ -137,15 +139,17 @@ impl Site {
         }
     }
 
-    /// The same, and the app leaves to workers what can be done later.
+    /// The same, and the app leaves to workers what can be done later: queues lie in that database of Redis, so that no
+    /// other test's worker sees them.
     pub async fn with_workers(
         server: &Server,
         tenants: &[RoutingEntry],
         place: &StorageSettings,
-        files: FileSettings,
+        database: i64,
     ) -> Self {
         Self::fill(server, tenants).await;
-        Self::of(tenants, place, |product| product.with_files(files).with_workers()).await
+        let redis = RedisSettings { databases: [database, 1, 2], ..redis() };
+        Self::of(tenants, place, redis, Product::with_workers).await
     }
 
     /// What all of it shares.
@@ -169,14 +173,20 @@ impl Site {
 
     /// Another app for tenants that are there already.
     pub async fn again(tenants: &[RoutingEntry], place: &StorageSettings, files: FileSettings) -> Self {
-        Self::of(tenants, place, |product| product.with_files(files)).await
+        Self::of(tenants, place, redis(), |product| product.with_files(files)).await
     }
 
-    async fn of(tenants: &[RoutingEntry], place: &StorageSettings, change: impl FnOnce(Product) -> Product) -> Self {
+    async fn of(
+        tenants: &[RoutingEntry],
+        place: &StorageSettings,
+        redis: RedisSettings,
+        change: impl FnOnce(Product) -> Product,
+    ) -> Self {
         let settings = TenancySettings {
             pool: PoolSettings { work: DEADLINE * 4, wait: DEADLINE, ..PoolSettings::new(12) },
             signing: Some(SigningKeys::parse(KEY).unwrap()),
             storage: Some(place.clone()),
+            redis: Some(redis.clone()),
             ..settings()
         };
         let app = App::with(tenants, settings, change).await;
@@ -187,7 +197,7 @@ impl Site {
                 clients.insert((tenant.uuid, name), app.session(tenant, id, String::new()).await);
             }
         }
-        Self { router: app.router.clone(), app, clients }
+        Self { router: app.router.clone(), app, redis, clients }
     }
 
     /// The secret of somebody's forms; empty for a stranger.

@@ -116,7 +116,7 @@ async fn a_job_may_panic_take_too_long_or_be_hopeless_and_the_worker_goes_on() {
     };
     tenant.queue().push(&Fail::Panic).await.unwrap();
     assert_eq!(reason(1).await, "it panicked: out of paper");
-    // The same key: what was given up is tried again, once more in vain.
+    // The same key: it takes the place of what was given up, once more in vain.
     assert!(tenant.queue().push(&Fail::Panic).await.unwrap().new);
     assert_eq!(reason(2).await, "it panicked: out of paper");
     let nap = Nap { text: "long".into(), milliseconds: 60_000 };
@@ -194,7 +194,7 @@ async fn poison_ends_among_the_failed_jobs_with_a_reason() {
     }
     // An id without a job is nothing.
     let _: u64 = ask(&mut *raw, &["RPUSH", &list, "nothing"]).await;
-    let worker = house.worker(&trace, settings(2));
+    let worker = house.worker(&trace, WorkerSettings { tries: 1, ..settings(2) });
     tenant.queue().push(&Note::of("after")).await.unwrap();
     trace.has(1).await;
     let view = tenant.queue().view().unwrap();
@@ -261,4 +261,39 @@ async fn a_worker_that_has_grown_too_large_ends_by_itself() {
     let house = House::new(&server.settings, std::slice::from_ref(&acme)).await;
     let worker = house.worker(&Trace::default(), WorkerSettings { memory: Some(1 << 20), ..settings(1) });
     worker.ended().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_queued_again_under_its_key_takes_the_place_of_the_one_that_was_given_up() {
+    let (server, acme) = (Own::start().await, entry());
+    let house = House::new(&server.settings, std::slice::from_ref(&acme)).await;
+    let (trace, tenant) = (Trace::default(), house.context(&acme).await);
+    let worker = house.worker(&trace, settings(1));
+    let first = tenant.queue().push(&Fail::Hopeless).await.unwrap();
+    let view = tenant.queue().view().unwrap();
+    eventually("it is given up", async || view.held().await.unwrap().failed == 1).await;
+    // The same key, and something else to do.
+    let second = tenant.queue().push(&Fail::Until(1)).await.unwrap();
+    assert!(second.new && second.id != first.id);
+    eventually("it is done, and the other is gone", async || view.held().await.unwrap() == Held::default()).await;
+    assert_eq!(trace.lines(), ["attempt 1", "attempt 1"]);
+    let left: Vec<String> = ask(&mut *raw(&server.settings, 0).await, &["KEYS", "tenant-*"]).await;
+    assert!(left.is_empty(), "{left:?}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_of_an_unknown_kind_waits_for_a_worker_that_knows_it() {
+    let (server, acme) = (Own::start().await, entry());
+    let house = House::new(&server.settings, std::slice::from_ref(&acme)).await;
+    let (trace, tenant) = (Trace::default(), house.context(&acme).await);
+    let worker = house.worker(&trace, settings(1));
+    tenant.queue().push(&Unheard).await.unwrap();
+    let view = tenant.queue().view().unwrap();
+    eventually("it waits for its time", async || view.held().await.unwrap().later == 1).await;
+    let waiting = view.later(1).await.unwrap().remove(0);
+    assert!(waiting.error.unwrap().starts_with("no worker knows jobs called test.unheard"));
+    let pause = waiting.at.unwrap().duration_since(waiting.queued_at.unwrap());
+    assert!(pause.as_secs() >= 110, "{pause:?}");
+    worker.stop().await;
 }

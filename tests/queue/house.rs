@@ -158,6 +158,20 @@ impl House {
         eventually("routing is followed", async || self.tenancy.routing().tenants().len() == count && same()).await;
     }
 
+    /// A slice that nobody can read.
+    pub async fn break_slice(&mut self, name: &str) {
+        self.changes.unbounded_send(Change { slice: name.into(), content: Some(b"{".to_vec()) }).unwrap();
+        eventually("it is refused", async || !self.tenancy.routing_is_whole()).await;
+    }
+
+    /// The same, empty.
+    pub async fn mend_slice(&mut self, name: &str) {
+        let slice = RoutingSlice { schema: SCHEMA, generation: 1, epoch: 1, tenants: vec![] };
+        let change = Change { slice: name.into(), content: Some(serde_json::to_vec(&slice).unwrap()) };
+        self.changes.unbounded_send(change).unwrap();
+        eventually("it is read", async || self.tenancy.routing_is_whole()).await;
+    }
+
     pub async fn context(&self, tenant: &RoutingEntry) -> TenantContext {
         context(&self.tenancy, tenant).await
     }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may say so at once")]
 
+mod daily;
 mod delivery;
 mod fairness;
 mod faults;

@@ -7,7 +7,7 @@ use maintenance_os::api::tenant::TenantState;
 use maintenance_os::tenancy::queue::WorkerSettings;
 
 use crate::house::{House, Note, Trace, settings};
-use crate::redis::{Own, entry, eventually};
+use crate::redis::{Own, ask, entry, eventually, raw};
 
 #[tokio::test]
 async fn a_tenant_that_is_not_served_keeps_its_jobs_until_it_is_again() {
@@ -68,10 +68,37 @@ async fn jobs_of_a_tenant_that_is_no_more_are_given_up_with_that_reason() {
     eventually("they are given up", async || view.held().await.unwrap().failed == 2).await;
     let reasons: Vec<_> = view.failed(10).await.unwrap().into_iter().map(|job| job.error).collect();
     assert_eq!(reasons, [Some("the tenant is no more".into()), Some("the tenant is no more".into())]);
+    // What a lost worker held has been given up too.
+    let mut redis = raw(&server.settings, 0).await;
+    let (queue, id) = (format!("tenant-{}", acme.uuid), uuid::Uuid::from_u128(5).to_string());
+    let _: u64 = ask(&mut *redis, &["HSET", &format!("{queue}:jobs"), &id, "{}"]).await;
+    let _: u64 = ask(&mut *redis, &["ZADD", &format!("{queue}:running"), "1", &id]).await;
+    context.queue().push(&Note::of("orphan")).await.unwrap();
+    eventually("it is given up", async || view.held().await.unwrap().failed == 4).await;
+    assert_eq!(view.held().await.unwrap().running, 0);
+    let _: u64 = ask(&mut *redis, &["ZREM", &format!("{queue}:dead"), &id]).await;
     // Adopted again, they can be tried again.
     house.route(&[acme, other]).await;
     let ids: Vec<_> = view.failed(10).await.unwrap().into_iter().map(|job| job.id).collect();
-    assert_eq!(view.retry(&ids).await.unwrap(), 2);
-    trace.has(2).await;
+    assert_eq!(view.retry(&ids).await.unwrap(), 3);
+    trace.has(3).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn jobs_are_kept_while_it_is_not_certain_that_a_tenant_is_no_more() {
+    let (server, acme, other) = (Own::start().await, entry(), entry());
+    let mut house = House::new(&server.settings, &[acme.clone(), other.clone()]).await;
+    let (trace, context) = (Trace::default(), house.context(&acme).await);
+    house.route(std::slice::from_ref(&other)).await;
+    house.break_slice("routing-07").await;
+    let worker = house.worker(&trace, WorkerSettings { gone: Duration::ZERO, ..settings(2) });
+    context.queue().push(&Note::of("orphan")).await.unwrap();
+    // Long enough for two more looks.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let view = context.queue().view().unwrap();
+    assert_eq!((view.held().await.unwrap().waiting, view.held().await.unwrap().failed), (1, 0));
+    house.mend_slice("routing-07").await;
+    eventually("now it is certain", async || view.held().await.unwrap().failed == 1).await;
     worker.stop().await;
 }

@@ -17,6 +17,8 @@ use crate::tenancy::queue::{QueueView, QueuedJob};
 
 /// Rows of each table.
 const MOST: usize = 50;
+/// As many failed jobs as are kept.
+const ALL: usize = 1000;
 
 #[derive(Template)]
 #[template(path = "jobs.html")]
@@ -113,7 +115,7 @@ pub async fn retry(
     let view = tenant.queue().view().ok_or_else(unavailable)?;
     let retried = async {
         let ids = if which.job.is_empty() {
-            view.failed(MOST).await?.into_iter().map(|job| job.id).collect()
+            view.failed(ALL).await?.into_iter().map(|job| job.id).collect()
         } else {
             vec![which.job]
         };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,16 +10,20 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
+use super::QueueError;
 use super::job::TenantJob;
 use crate::api::routing::RoutingEntry;
 use crate::api::tenant::TenantState;
-use crate::tenancy::limits::{Limit, Verdict};
+use crate::error::chain;
+use crate::tenancy::redis::Purpose;
 use crate::tenancy::{Tenancy, TenantContext};
 
 /// How often a worker looks whose day has begun.
 const LOOK: Duration = Duration::from_secs(60);
 /// A new day's work is spread over so many minutes.
 const SPREAD: u128 = 60;
+/// A worker that begins to queue one and does not say that it did is lost.
+const CLAIM: Duration = Duration::from_secs(300);
 /// For longer than a day it is remembered that it was queued.
 const REMEMBERED: Duration = Duration::from_hours(36);
 
@@ -61,20 +66,40 @@ impl<J: DailyJob> Daily<J> {
         for entry in routing.tenants() {
             let Some(day) = due(&entry, now).filter(|day| self.queued.get(&entry.uuid) != Some(day)) else { continue };
             let uuid = entry.uuid;
-            let tenant = TenantContext::of_job(entry, &self.tenancy, tracing::Span::none());
-            let once = format!("daily:{}:{day}", J::NAME);
-            if tenant.limits().count(&once, Limit { most: 1, window: REMEMBERED }).await == Verdict::Allowed {
-                if let Err(error) = tenant.queue().push(&J::of(day)).await {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(target: "tenant", tenant_id = %uuid, error, "a daily job is put off");
-                    tenant.limits().forgive(&once).await;
-                    continue;
+            match self.queue(entry, day).await {
+                Ok(Some(new)) => {
+                    count += usize::from(new);
+                    self.queued.insert(uuid, day);
                 }
-                count += 1;
+                // Another worker is at it: the next look sees what became of that.
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(target: "tenant", tenant_id = %uuid, error = chain(&error), "a daily job is put off");
+                }
             }
-            self.queued.insert(uuid, day);
         }
         count
+    }
+
+    /// Whether it was queued now, or another time; None: somebody else has just begun to. A worker that begins and is lost
+    /// leaves it to the others after [`CLAIM`].
+    async fn queue(&self, entry: Arc<RoutingEntry>, day: Date) -> Result<Option<bool>, QueueError> {
+        let redis = self.tenancy.redis().ok_or(QueueError::NoRedis { job: J::NAME })?;
+        let failed = |source| QueueError::Redis { job: J::NAME, source };
+        let key = redis.key(Purpose::Default, entry.uuid, &format!("daily:{}:{day}", J::NAME));
+        let mut claim = ::redis::cmd("SET");
+        claim.arg(&key).arg("claimed").arg("NX").arg("GET").arg("EX").arg(CLAIM.as_secs());
+        let before: Option<String> = redis.query(Purpose::Default, &claim).await.map_err(failed)?;
+        match before.as_deref() {
+            None => {}
+            Some("queued") => return Ok(Some(false)),
+            Some(_) => return Ok(None),
+        }
+        TenantContext::of_job(entry, &self.tenancy, tracing::Span::none()).queue().push(&J::of(day)).await?;
+        let mut note = ::redis::cmd("SET");
+        note.arg(&key).arg("queued").arg("EX").arg(REMEMBERED.as_secs());
+        redis.query::<()>(Purpose::Default, &note).await.map_err(failed)?;
+        Ok(Some(true))
     }
 }
 

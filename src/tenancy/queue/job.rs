@@ -25,8 +25,8 @@ pub trait TenantJob: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What jobs of the app need beside the tenant.
     type State: Send + Sync;
 
-    /// While a job with the same name and key waits or runs, another one is not queued; where it was given up, it is tried
-    /// again.
+    /// While a job with the same name and key waits or runs, another one is not queued. One that was given up makes room
+    /// for it.
     fn unique_key(&self) -> Option<String> {
         None
     }
@@ -169,7 +169,8 @@ impl<S: Send + Sync + 'static> Registry<S> {
             None => {
                 let known: Vec<_> = self.jobs.keys().copied().collect();
                 let why = format!("no worker knows jobs called {}; known are: {}", document.kind, known.join(", "));
-                async move { Err(JobError::Hopeless(why)) }.boxed()
+                // Another worker may, while one release takes another's place.
+                async move { Err(JobError::Again(why)) }.boxed()
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
@@ -20,6 +20,8 @@ const BUCKETS: [f64; 9] = [0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0
 const UNKNOWN: &str = "_unknown";
 /// Tenants with a figure of their own.
 const MOST_TENANTS: usize = 2000;
+/// How long a tenant's figure is shown after it was looked at.
+const FRESH: Duration = Duration::from_secs(300);
 /// All others.
 const OTHER: &str = "_other";
 
@@ -64,8 +66,8 @@ struct Figures {
     ended: BTreeMap<(&'static str, Outcome), u64>,
     waits: BTreeMap<&'static str, Times>,
     runs: BTreeMap<&'static str, Times>,
-    /// Jobs that were left when a tenant was last looked at.
-    left: BTreeMap<Uuid, u64>,
+    /// Jobs that were left when a tenant was last looked at, and when that was.
+    left: BTreeMap<Uuid, (u64, Instant)>,
     lost: u64,
     waiting: usize,
     processes: usize,
@@ -105,7 +107,7 @@ impl JobMetrics {
         if left == 0 {
             figures.left.remove(&tenant);
         } else {
-            figures.left.insert(tenant, left);
+            figures.left.insert(tenant, (left, Instant::now()));
         }
         figures.lost += lost;
         if given_up > 0 {
@@ -130,7 +132,9 @@ impl JobMetrics {
 #[allow(clippy::cast_possible_wrap, reason = "counts of what exists")]
 impl Collector for JobMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let figures = self.lock();
+        let mut figures = self.lock();
+        // Another worker may have looked since, and found nothing.
+        figures.left.retain(|_, (_, seen)| seen.elapsed() < FRESH);
         let mut ended = encoder.encode_descriptor(
             "maintenance_os_jobs",
             "Attempts at jobs by how they ended",
@@ -168,7 +172,7 @@ impl Collector for JobMetrics {
             MetricType::Gauge,
         )?;
         let mut other = 0;
-        for (place, (tenant, count)) in figures.left.iter().enumerate() {
+        for (place, (tenant, (count, _))) in figures.left.iter().enumerate() {
             if place < MOST_TENANTS {
                 left.encode_family(&[("tenant_id", tenant.to_string())])?.encode_gauge(&(*count as i64))?;
             } else {

@@ -50,7 +50,7 @@ use uuid::Uuid;
 
 pub use self::job::{JobError, Registry, Task, TenantJob};
 pub use self::look::{QueueView, QueuedJob};
-pub use self::worker::{Worker, WorkerSettings};
+pub use self::worker::{Trust, Worker, WorkerSettings};
 
 use self::job::Document;
 use self::ring::Ring;

@@ -152,6 +152,12 @@ impl Ring {
         Ok(rung.is_some())
     }
 
+    /// Lets another worker have the call that this one cannot follow.
+    pub(super) async fn pass_on(&self) -> RedisResult<()> {
+        let push = ::redis::cmd("LPUSH").arg(self.keys().bell()).arg(1).to_owned();
+        self.redis.query(Purpose::Default, &push).await
+    }
+
     /// Whether it is this worker that looks for forgotten queues now; then nobody does for `pause`.
     pub(super) async fn may_sweep(&self, pause: Duration) -> RedisResult<bool> {
         let mut set = ::redis::cmd("SET");

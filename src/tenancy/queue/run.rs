@@ -16,6 +16,8 @@ use crate::tenancy::{Tenancy, TenantContext};
 
 /// Longest reason that is kept, in bytes.
 const LONGEST_REASON: usize = 2000;
+/// A job of a kind that this worker does not know waits so long for one that does, each time.
+const UNKNOWN: Duration = Duration::from_mins(2);
 /// Largest result that is kept, in bytes.
 const LARGEST_RESULT: usize = 64 * 1024;
 
@@ -84,6 +86,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
         certain: Certain,
         span: &tracing::Span,
     ) -> Option<Fate> {
+        let is_known = self.registry.known(&document.kind).is_some();
         let tenant = TenantContext::of_job(entry.clone(), &self.tenancy, span.clone());
         let task = Task::new(document.id, attempt, self.state.clone(), store.clone());
         let work = AssertUnwindSafe(self.registry.run(document, tenant, task)).catch_unwind();
@@ -99,10 +102,11 @@ impl<S: Send + Sync + 'static> Runner<S> {
             Ok(Err(panic)) => Err(JobError::Again(format!("it panicked: {}", said(&*panic)))),
             Ok(Ok(outcome)) => outcome,
         };
-        Some(self.judge(attempt, outcome))
+        let pause = if is_known { pause_after(attempt) } else { UNKNOWN };
+        Some(self.judge(attempt, pause, outcome))
     }
 
-    fn judge(&self, attempt: u32, outcome: Result<Value, JobError>) -> Fate {
+    fn judge(&self, attempt: u32, pause: Duration, outcome: Result<Value, JobError>) -> Fate {
         match outcome {
             Ok(Value::Null) => Fate::Done(String::new()),
             Ok(result) => {
@@ -111,7 +115,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             }
             Err(JobError::Again(why)) if attempt < self.tries => {
                 tracing::warn!(target: "tenant", why, "a job failed and is tried again");
-                Fate::Again(shortened(why), pause_after(attempt))
+                Fate::Again(shortened(why), pause)
             }
             Err(JobError::Again(why) | JobError::Hopeless(why)) => {
                 tracing::error!(target: "tenant", why, "a job failed for good");

@@ -44,6 +44,8 @@ pub(super) struct Reserved {
     pub(super) left: u64,
     /// Leases that ran out.
     pub(super) lost: u64,
+    /// Jobs that were queued and are not there any more.
+    pub(super) vanished: u64,
     /// Jobs that were given up without being begun again.
     pub(super) given_up: u64,
     pub(super) jobs: Vec<Leased>,
@@ -68,6 +70,16 @@ pub(super) enum Fate {
     Dead(String),
 }
 
+/// What Redis says to the end of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    Noted,
+    /// The lease ran out: whoever has it now does it again.
+    SomebodyElses,
+    /// There is no such job: this was told already and the answer was lost, or Redis came back empty.
+    Gone,
+}
+
 impl Store {
     pub(super) fn new(redis: Redis, queue: &str) -> Self {
         Self { redis, queue: queue.to_owned() }
@@ -81,7 +93,7 @@ impl Store {
         QueueKeys::new(&self.redis, &self.queue)
     }
 
-    /// Returns the id that the job has, and whether it is new, or had been given up and is tried again.
+    /// Returns the id that the job has, and whether it is new.
     pub(super) async fn push(&self, job: &Document, text: &[u8], delay: Duration) -> RedisResult<(Uuid, bool)> {
         let keys = self.keys();
         let mut call = PUSH.key(keys.ready());
@@ -102,7 +114,7 @@ impl Store {
         let answer: Vec<Value> = call.invoke_async(&mut self.redis.line(Purpose::Default)).await?;
         let mut answer = answer.into_iter();
         let mut number = || answer.next().map(from_redis_value::<i64>).transpose().map(Option::unwrap_or_default);
-        let (_now, again, left, lost, given_up) = (number()?, number()?, number()?, number()?, number()?);
+        let (again, left, lost, given_up, vanished) = (number()?, number()?, number()?, number()?, number()?);
         let mut jobs = Vec::new();
         while let (Some(id), Some(attempt), Some(text)) = (answer.next(), answer.next(), answer.next()) {
             jobs.push(Leased {
@@ -117,7 +129,14 @@ impl Store {
             _ => Again::Never,
         };
         let count = |number: i64| u64::try_from(number).unwrap_or_default();
-        Ok(Reserved { again, left: count(left), lost: count(lost), given_up: count(given_up), jobs })
+        Ok(Reserved {
+            again,
+            left: count(left),
+            lost: count(lost),
+            given_up: count(given_up),
+            vanished: count(vanished),
+            jobs,
+        })
     }
 
     /// Renews leases; says which jobs somebody else has by now. A job that Redis has lost nobody else has.
@@ -129,14 +148,14 @@ impl Store {
         Ok(ids.iter().zip(kept).filter(|(_, kept)| *kept == 0).map(|(id, _)| id.clone()).collect())
     }
 
-    /// Notes what became of a job. Returns whether this worker still had it, and how many jobs wait.
+    /// Notes what became of a job. Returns how many jobs wait, too.
     pub(super) async fn finish(
         &self,
         token: &str,
         id: &str,
         unique: Option<&str>,
         fate: &Fate,
-    ) -> RedisResult<(bool, u64)> {
+    ) -> RedisResult<(Told, u64)> {
         let keys = self.keys();
         let mut call = FINISH.key(keys.ready());
         call.key(keys.jobs()).key(keys.later()).key(keys.unique()).key(keys.running()).key(keys.leases());
@@ -147,7 +166,13 @@ impl Store {
             Fate::Dead(why) => ("dead", why.as_str(), Duration::ZERO),
         };
         call.arg(token).arg(id).arg(outcome).arg(detail).arg(unique.unwrap_or_default()).arg(milliseconds(time));
-        call.invoke_async(&mut self.redis.line(Purpose::Default)).await
+        let (told, left): (u8, u64) = call.invoke_async(&mut self.redis.line(Purpose::Default)).await?;
+        let told = match told {
+            0 => Told::SomebodyElses,
+            1 => Told::Noted,
+            _ => Told::Gone,
+        };
+        Ok((told, left))
     }
 
     /// Lets failed jobs be tried again; returns how many.
@@ -158,11 +183,12 @@ impl Store {
         call.invoke_async(&mut self.redis.line(Purpose::Default)).await
     }
 
-    /// Gives up what waits; returns how many were, and how many are left.
+    /// Gives up what waits and what lost workers held; returns how many were, and how many are left.
     pub(super) async fn bury(&self, why: &str) -> RedisResult<(u64, u64)> {
         let keys = self.keys();
         let mut call = BURY.key(keys.ready());
         call.key(keys.jobs()).key(keys.later()).key(keys.errors()).key(keys.dead());
+        call.key(keys.running()).key(keys.leases());
         call.arg(why).arg(1000);
         call.invoke_async(&mut self.redis.line(Purpose::Default)).await
     }

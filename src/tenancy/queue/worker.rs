@@ -16,7 +16,7 @@ use super::job::Registry;
 use super::metrics::{JobMetrics, Outcome};
 use super::ring::{Again, Ring, Served, Taken, Turn};
 use super::run::{Ended, Runner};
-use super::store::{Fate, Leased, Store, Terms};
+use super::store::{Fate, Leased, Store, Terms, Told};
 use crate::api::routing::RoutingEntry;
 use crate::api::tenant::TenantState;
 use crate::tenancy::Tenancy;
@@ -26,12 +26,16 @@ use crate::tenancy::redis::{Purpose, Redis, RedisSettings};
 const TURNS: usize = 64;
 /// How long nothing is asked while nobody is woken.
 const QUIET: Duration = Duration::from_secs(10);
+/// How often its memory is looked at.
+const WEIGH: Duration = Duration::from_secs(1);
 /// How long a free place may stay free for the sake of a larger round.
 const GATHER: Duration = Duration::from_millis(1);
 /// How often somebody looks for jobs that nobody was woken for.
 const SWEEP: Duration = Duration::from_secs(600);
-/// A tenant that is on its way up, or whose slice has not come yet, is looked at again after this time.
+/// What failed is tried again after this time, and a tenant whose slice has not come yet is looked at again.
 const SOON: Duration = Duration::from_secs(1);
+/// A tenant that is asleep is asked for again after this time: more often than the app forgets that it was.
+const WAKING: Duration = Duration::from_secs(15);
 /// A tenant that is not served is looked at again after this time, or when its routing changes.
 const PARKED: Duration = Duration::from_secs(300);
 /// How long the end of a job is told to a Redis that does not answer.
@@ -54,6 +58,29 @@ pub struct WorkerSettings {
     pub lease: Duration,
     /// How long a tenant has to be routed nowhere before its jobs are given up.
     pub gone: Duration,
+    /// Whether what is known of routing can be relied on: otherwise nobody counts as gone.
+    pub trust: Trust,
+}
+
+/// Whether what is known of routing can be relied on right now.
+#[derive(Clone, Default)]
+pub struct Trust(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl Trust {
+    /// As `is_good` says.
+    pub fn of(is_good: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(is_good)))
+    }
+
+    fn is_good(&self) -> bool {
+        self.0.as_ref().is_none_or(|is_good| is_good())
+    }
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(if self.0.is_some() { "Trust::of(…)" } else { "Trust::default()" })
+    }
 }
 
 impl Default for WorkerSettings {
@@ -66,6 +93,7 @@ impl Default for WorkerSettings {
             memory: Some(128 << 20),
             lease: Duration::from_secs(30),
             gone: Duration::from_secs(60),
+            trust: Trust::default(),
         }
     }
 }
@@ -79,6 +107,8 @@ struct Inner<S> {
     redis: Redis,
     ring: Ring,
     metrics: JobMetrics,
+    /// Whether it waits for something to do, with a place free.
+    idle: watch::Sender<bool>,
     /// Number of the next lease.
     leases: AtomicU64,
     /// Jobs that are being worked on, by id.
@@ -98,10 +128,27 @@ struct Held {
     certain: watch::Sender<Instant>,
 }
 
+/// A job that is renewed for as long as this lives.
+struct Holding<'w> {
+    held: &'w Mutex<HashMap<String, Held>>,
+    id: &'w str,
+    token: &'w str,
+}
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        let mut held = lock(self.held);
+        // Leased a second time, to this same worker, it is not ours to let go.
+        if held.get(self.id).is_some_and(|held| held.token == self.token) {
+            held.remove(self.id);
+        }
+    }
+}
+
 /// What a round brought.
 enum Round {
-    /// Something may be left to do.
-    Busy,
+    /// It may go on at once; `left`: somebody waits for a place.
+    Busy { left: bool },
     /// Nothing is to be done before that much time has passed, unless somebody is woken.
     Idle(Duration),
 }
@@ -132,6 +179,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
             runner,
             redis,
             metrics: JobMetrics::default(),
+            idle: watch::Sender::new(false),
             leases: AtomicU64::new(0),
             held: Mutex::default(),
             parked: Mutex::default(),
@@ -180,16 +228,25 @@ impl<S: Send + Sync + 'static> Inner<S> {
     async fn work(self: &Arc<Self>, jobs: &mut JoinSet<()>, rung: &Notify, stop: &CancellationToken) {
         let balance = self.settings.balance;
         let (mut slots, mut changed) = (balance.min_processes, Instant::now());
-        let mut waiting = false;
-        while !stop.is_cancelled() && !self.is_too_large() {
-            while jobs.try_join_next().is_some() {}
+        let (mut waiting, mut weighed) = (false, None::<Instant>);
+        while !stop.is_cancelled() {
+            if weighed.is_none_or(|weighed| weighed.elapsed() > WEIGH) {
+                if self.is_too_large() {
+                    return;
+                }
+                weighed = Some(Instant::now());
+            }
+            while let Some(ended) = jobs.try_join_next() {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a job's task ended by itself, another worker will have the job");
+                }
+            }
             if changed.elapsed() >= balance.cooldown {
                 slots = balance.next(slots, jobs.len(), waiting);
                 changed = Instant::now();
             }
             self.metrics.set_processes(slots, jobs.len());
             let Some(free) = slots.checked_sub(jobs.len()).filter(|&free| free > 0) else {
-                waiting = true;
                 tokio::select! {
                     _ = jobs.join_next() => gather(jobs, slots).await,
                     () = tokio::time::sleep(balance.cooldown) => {}
@@ -198,7 +255,10 @@ impl<S: Send + Sync + 'static> Inner<S> {
                 continue;
             };
             let pause = match self.round(free, jobs).await {
-                Ok(Round::Busy) => continue,
+                Ok(Round::Busy { left }) => {
+                    waiting = left;
+                    continue;
+                }
                 Ok(Round::Idle(pause)) => pause,
                 Err(error) => {
                     tracing::warn!(%error, "asking whose turn it is failed, trying again");
@@ -206,11 +266,13 @@ impl<S: Send + Sync + 'static> Inner<S> {
                 }
             };
             waiting = false;
+            self.idle.send_replace(true);
             tokio::select! {
                 () = rung.notified() => {}
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => {}
             }
+            self.idle.send_replace(false);
         }
     }
 
@@ -238,7 +300,8 @@ impl<S: Send + Sync + 'static> Inner<S> {
             // They come back by themselves.
             tracing::warn!(%error, "tenants could not be given back");
         }
-        Ok(Round::Busy)
+        let left = taken.waiting > 0 || served.iter().any(|served| served.again == Again::AtOnce);
+        Ok(Round::Busy { left })
     }
 
     /// One tenant's turn: what it has for us, and when it is to be asked again.
@@ -268,6 +331,10 @@ impl<S: Send + Sync + 'static> Inner<S> {
                 return not_now(Again::At(taken.after(SOON)));
             }
         };
+        if reserved.vanished > 0 {
+            let vanished = reserved.vanished;
+            tracing::error!(target: "tenant", tenant_id = %entry.uuid, vanished, "jobs that were queued are not in Redis any more: does it evict keys?");
+        }
         self.metrics.looked(entry.uuid, reserved.left, reserved.lost, reserved.given_up);
         let weight = weight(&entry);
         #[allow(clippy::cast_precision_loss, reason = "a turn has a few jobs")]
@@ -285,7 +352,10 @@ impl<S: Send + Sync + 'static> Inner<S> {
     async fn may_serve(&self, tenant: Uuid) -> May {
         let tenancy = &self.runner.tenancy;
         let Some(entry) = tenancy.routing().tenant(tenant) else {
-            if !tenancy.routing().is_settled() {
+            // Unreadable is not absent.
+            let routing_is_known = tenancy.routing().is_settled() && tenancy.routing_is_whole();
+            if !routing_is_known || !self.settings.trust.is_good() {
+                lock(&self.missing).remove(&tenant);
                 return May::Later(SOON);
             }
             let since = *lock(&self.missing).entry(tenant).or_insert_with(Instant::now);
@@ -300,7 +370,11 @@ impl<S: Send + Sync + 'static> Inner<S> {
         }
         match entry.state {
             TenantState::Active if tenancy.knows_schema(&entry) => May::Serve(entry),
-            TenantState::Hibernated => May::Later(SOON),
+            // Woken when it is awake; until then it has to be asked for again and again.
+            TenantState::Hibernated => {
+                lock(&self.parked).insert(tenant);
+                May::Later(WAKING)
+            }
             // They keep their jobs.
             TenantState::Active | TenantState::ReadOnly | TenantState::Suspended => {
                 lock(&self.parked).insert(tenant);
@@ -318,7 +392,11 @@ impl<S: Send + Sync + 'static> Inner<S> {
             Ok((count, left)) => {
                 tracing::warn!(tenant_id = %tenant, count, "jobs of a tenant that is no more were given up");
                 self.metrics.count(None, Outcome::Dead, count);
-                if left > 0 { May::Later(Duration::ZERO) } else { May::Never }
+                if left > 0 {
+                    return May::Later(SOON);
+                }
+                lock(&self.missing).remove(&tenant);
+                May::Never
             }
             Err(error) => {
                 tracing::warn!(tenant_id = %tenant, %error, "giving up the jobs of a tenant that is no more failed");
@@ -332,16 +410,13 @@ impl<S: Send + Sync + 'static> Inner<S> {
         let (renewed, certain) = watch::channel(certain);
         let held = Held { store: store.clone(), token: token.clone(), certain: renewed };
         lock(&self.held).insert(leased.id.clone(), held);
+        // Also where this task panics: a lease that is renewed for ever would keep the job from everybody.
+        let _holding = Holding { held: &self.held, id: &leased.id, token: &token };
         let began = Instant::now();
         let ended = self.runner.run(&entry, &leased, &store, certain).await;
         self.metrics.ended(ended.kind, ended.waited, began.elapsed());
         let kept = self.tell(&entry, &store, &leased.id, &token, &ended).await;
         self.metrics.count(ended.kind, kept, 1);
-        let mut held = lock(&self.held);
-        // Leased a second time, to this same worker, it is not ours to let go.
-        if held.get(&leased.id).is_some_and(|held| held.token == token) {
-            held.remove(&leased.id);
-        }
     }
 
     /// Tells Redis how a job ended, again and again until it knows.
@@ -350,12 +425,12 @@ impl<S: Send + Sync + 'static> Inner<S> {
         let begun = Instant::now();
         loop {
             match store.finish(token, id, ended.unique.as_deref(), fate).await {
-                Ok((kept, left)) => {
+                Ok((told, left)) => {
                     if left > 0 || matches!(fate, Fate::Again(..)) {
                         // The receiver lives as long as the worker.
                         let _ = self.left.send(entry.uuid);
                     }
-                    if kept {
+                    if told != Told::SomebodyElses {
                         return Outcome::of(fate);
                     }
                     tracing::error!(target: "tenant", tenant_id = %entry.uuid, job = id, "a job ended after its lease was lost: it may be done twice");
@@ -383,10 +458,19 @@ impl<S: Send + Sync + 'static> Inner<S> {
         too_large
     }
 
+    /// Waits at the bell while there is nothing to do. A call that comes when that has changed is another worker's.
     async fn listen(self: Arc<Self>, bell: Redis, rung: Arc<Notify>) {
+        let mut idle = self.idle.subscribe();
         loop {
+            // The sender lives as long as the worker.
+            let _ = idle.wait_for(|idle| *idle).await;
             match self.ring.listen(&bell, QUIET).await {
-                Ok(true) => rung.notify_one(),
+                Ok(true) if *self.idle.borrow() => rung.notify_one(),
+                Ok(true) => {
+                    if let Err(error) = self.ring.pass_on().await {
+                        tracing::debug!(%error, "a call was not passed on, others look within seconds");
+                    }
+                }
                 Ok(false) => {}
                 Err(_) => tokio::time::sleep(SOON).await,
             }
@@ -446,11 +530,13 @@ impl<S: Send + Sync + 'static> Inner<S> {
         loop {
             match changes.recv().await {
                 Ok(tenant) => {
+                    lock(&self.missing).remove(&tenant);
                     if lock(&self.parked).remove(&tenant) {
                         self.wake([tenant]).await;
                     }
                 }
                 Err(broadcast::error::RecvError::Lagged(_)) => {
+                    lock(&self.missing).clear();
                     let parked: Vec<_> = lock(&self.parked).drain().collect();
                     self.wake(parked).await;
                 }

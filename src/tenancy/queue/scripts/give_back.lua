@@ -25,7 +25,8 @@ for place = 2, #ARGV, 4 do
     end
   end
 end
-if more then
+-- Whoever has nothing to do may take what is left.
+if more or redis.call("ZCARD", ring) > 0 then
   redis.call("LPUSH", bell, 1)
   redis.call("LTRIM", bell, 0, 63)
 end

@@ -2,18 +2,18 @@
 -- Queues one job.
 -- KEYS: ready jobs later unique attempts errors dead
 -- ARGV: id, document, delay in ms, name under which it is unique or ""
--- Returns the id that the job has, and 1 if it is new or had been given up and is tried again.
+-- Returns the id that the job has, and 1 if it is new.
 local id, document, delay, unique = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 if unique ~= "" then
   local there = redis.call("HGET", KEYS[4], unique)
   if there and redis.call("HEXISTS", KEYS[2], there) == 1 then
+    -- What was given up makes room for the new one: it may say something else.
     if redis.call("ZREM", KEYS[7], there) == 0 then
       return { there, 0 }
     end
+    redis.call("HDEL", KEYS[2], there)
     redis.call("HDEL", KEYS[5], there)
     redis.call("HDEL", KEYS[6], there)
-    redis.call("RPUSH", KEYS[1], there)
-    return { there, 1 }
   end
   redis.call("HSET", KEYS[4], unique, id)
 end

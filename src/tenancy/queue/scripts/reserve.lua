@@ -2,14 +2,14 @@
 -- Takes jobs for a worker, after putting back what lost workers held and what has become due.
 -- KEYS: ready jobs later running leases attempts errors dead
 -- ARGV: at most so many, at most so many at a time, lease in ms, token of the lease, attempts, largest document in bytes
--- Returns now (ms), when to look again (ms, -1 never, 0 at once), jobs that are left, workers that were lost, jobs that
--- were given up; then per job its id, its attempt and its document.
+-- Returns when to look again (ms, -1 never, 0 at once), jobs that are left, workers that were lost, jobs that were given up,
+-- jobs that were queued and are not there any more; then per job its id, its attempt and its document.
 local ready, jobs, later, running, leases, attempts, errors, dead = unpack(KEYS)
 local most, cap, lease, token, tries, largest =
   tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local lost, given_up = 0, 0
+local lost, given_up, vanished = 0, 0, 0
 
 local function give_up(id, why)
   redis.call("HSET", errors, id, why)
@@ -48,6 +48,8 @@ while room > 0 do
     table.insert(out, attempt)
     table.insert(out, redis.call("HGET", jobs, id))
     room = room - 1
+  else
+    vanished = vanished + 1
   end
 end
 
@@ -61,4 +63,4 @@ else
   first = redis.call("ZRANGE", running, 0, 0, "WITHSCORES")
   if first[2] and (again < 0 or tonumber(first[2]) < again) then again = tonumber(first[2]) end
 end
-return { now, again, left, lost, given_up, unpack(out) }
+return { again, left, lost, given_up, vanished, unpack(out) }
