@@ -315,7 +315,7 @@ impl Cluster {
 
     /// Waits until so many Tenants say that they have this schema.
     pub async fn wait_for_schema(&self, version: &str, count: usize) -> Outcome<()> {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + DEADLINE * 3;
         loop {
             let tenants = self.tenants().list(&ListParams::default()).await?;
             let has = |tenant: &&Tenant| {

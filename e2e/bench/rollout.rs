@@ -46,11 +46,6 @@ pub async fn rollout(cluster: &Cluster) -> Outcome<()> {
     take_back(&databases).await?;
     cluster.wait_for_schema(BEFORE, count).await?;
     let alone = cluster.roll_out("bench-rollout-alone", DEADLINE).await?;
-    take_back(&databases).await?;
-    cluster.wait_for_schema(BEFORE, count).await?;
-    let visited = cluster.some_tenants(VISITED).await?;
-    let (took, seen) = under_load(cluster, &visited, cluster.roll_out("bench-rollout", DEADLINE)).await;
-    let took = took?;
     let rate = |took: Duration| count as f64 / took.as_secs_f64();
     row(
         &format!(
@@ -60,6 +55,11 @@ pub async fn rollout(cluster: &Cluster) -> Outcome<()> {
         &format!("{:.1} s, {:.0}/s", raw.as_secs_f64(), rate(raw)),
         &format!("{:.2}", rate(alone) / rate(raw)),
     );
+    take_back(&databases).await?;
+    cluster.wait_for_schema(BEFORE, count).await?;
+    let visited = cluster.some_tenants(VISITED).await?;
+    let (took, seen) = under_load(cluster, &visited, cluster.roll_out("bench-rollout", DEADLINE)).await;
+    let took = took?;
     row(
         &format!(
             "failed requests during another one, {VISITED} of the tenants with a visitor each, {:.1} s",

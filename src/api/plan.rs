@@ -124,7 +124,8 @@ impl Default for PlanDatabase {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.minProcesses <= self.maxProcesses").message("workers.minProcesses must not exceed workers.maxProcesses"))]
 pub struct PlanWorkers {
-    /// Shared: the pool that serves all tenants fairly. Dedicated: a Deployment of the tenant's own.
+    /// Shared: the pool that serves all tenants fairly. Dedicated: a Deployment of the tenant's own, which is not made yet:
+    /// the pool serves these tenants too.
     #[serde(default)]
     pub mode: WorkerMode,
     /// Share of the shared pool in relation to other tenants.

@@ -164,15 +164,13 @@ impl<S: Send + Sync + 'static> Registry<S> {
         tenant: TenantContext,
         task: Task<S>,
     ) -> BoxFuture<'static, Result<Value, JobError>> {
-        match self.jobs.get(document.kind.as_str()) {
-            Some(run) => run(document.payload, tenant, task),
-            None => {
-                let known: Vec<_> = self.jobs.keys().copied().collect();
-                let why = format!("no worker knows jobs called {}; known are: {}", document.kind, known.join(", "));
-                // Another worker may, while one release takes another's place.
-                async move { Err(JobError::Again(why)) }.boxed()
-            }
+        if let Some(run) = self.jobs.get(document.kind.as_str()) {
+            return run(document.payload, tenant, task);
         }
+        let known: Vec<_> = self.jobs.keys().copied().collect();
+        let why = format!("no worker knows jobs called {}; known are: {}", document.kind, known.join(", "));
+        // Another worker may, while one release takes another's place.
+        async move { Err(JobError::Again(why)) }.boxed()
     }
 }
 

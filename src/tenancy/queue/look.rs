@@ -151,7 +151,6 @@ impl QueueView {
         ask.cmd("HEXISTS").arg(keys.jobs()).arg(&id).cmd("ZSCORE").arg(keys.dead()).arg(&id);
         ask.cmd("ZSCORE").arg(keys.running()).arg(&id).cmd("HGET").arg(keys.errors()).arg(&id);
         ask.cmd("HGET").arg(keys.progress()).arg(&id);
-        type Answers = (bool, Option<f64>, Option<f64>, Option<String>, Option<String>);
         let (exists, dead, running, error, progress): Answers = ask.query_async(&mut self.line()).await?;
         Ok(match (exists, dead, running) {
             (false, ..) => Place::Gone,
@@ -181,7 +180,6 @@ impl QueueView {
         for key in [keys.jobs(), keys.attempts(), keys.errors(), keys.progress()] {
             ask.cmd("HMGET").arg(key).arg(&ids);
         }
-        type Column<T> = Vec<Option<T>>;
         let columns: (Column<Vec<u8>>, Column<u32>, Column<String>, Column<String>) =
             ask.query_async(&mut self.line()).await?;
         let rows = scored.into_iter().zip(columns.0).zip(columns.1).zip(columns.2).zip(columns.3);
@@ -205,6 +203,11 @@ impl QueueView {
         self.store.redis().line(Purpose::Default)
     }
 }
+
+/// What is asked of one job.
+type Answers = (bool, Option<f64>, Option<f64>, Option<String>, Option<String>);
+/// What is asked of many.
+type Column<T> = Vec<Option<T>>;
 
 fn read_progress(text: &str) -> Option<Progress> {
     serde_json::from_str(text).ok()

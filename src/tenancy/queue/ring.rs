@@ -77,7 +77,7 @@ impl Taken {
     }
 
     fn now(&self) -> i64 {
-        self.deadline - HELD.as_millis() as i64
+        self.deadline - i64::try_from(HELD.as_millis()).unwrap_or_default()
     }
 }
 
@@ -115,9 +115,10 @@ impl Ring {
         let mut turns = Vec::new();
         while let (Some(tenant), Some(tag)) = (answer.next(), answer.next()) {
             let (tenant, tag): (String, String) = (::redis::from_redis_value(tenant)?, ::redis::from_redis_value(tag)?);
-            match tenant.parse() {
-                Ok(tenant) => turns.push(Turn { tenant, start: tag.parse().unwrap_or_default(), tag }),
-                Err(_) => tracing::error!(tenant, "something that is no tenant stands in the ring and is left out"),
+            if let Ok(tenant) = tenant.parse() {
+                turns.push(Turn { tenant, start: tag.parse().unwrap_or_default(), tag });
+            } else {
+                tracing::error!(tenant, "something that is no tenant stands in the ring and is left out");
             }
         }
         let again = Some(again).filter(|&again| again >= 0);
