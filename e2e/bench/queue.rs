@@ -5,6 +5,8 @@
 // Counts and times are printed with three digits.
 #![allow(clippy::cast_precision_loss)]
 
+mod fleet;
+
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,11 +15,11 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use fleet::{entry, nowhere, slices};
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Request;
-use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, RoutingSlice, Subscription};
-use maintenance_os::api::slices::{SCHEMA, SLICE_COUNT, routing_slice, slice_of};
-use maintenance_os::api::tenant::TenantState;
+use maintenance_os::api::routing::RoutingEntry;
+use maintenance_os::api::slices::SLICE_COUNT;
 use maintenance_os::slices::Change;
 use maintenance_os::tenancy::queue::balance::Balance;
 use maintenance_os::tenancy::queue::{JobError, Registry, Task, TenantJob, Worker, WorkerSettings};
@@ -96,43 +98,14 @@ impl TenantJob for Nothing {
 }
 
 fn tenants(count: usize) -> Vec<RoutingEntry> {
-    let entry = |_| {
-        let uuid = Uuid::new_v4();
-        let host = format!("t{}.maintenance-os.com", uuid.simple());
-        RoutingEntry {
-            uuid,
-            namespace: "customers".into(),
-            name: "acme".into(),
-            slug: format!("t{}", uuid.simple()),
-            display_name: "Acme GmbH".into(),
-            state: TenantState::Active,
-            hosts: vec![host.clone()],
-            primary_host: host,
-            plan: RoutingPlan { name: "pro".into(), ..RoutingPlan::default() },
-            subscription: Subscription::default(),
-            database: DatabaseAccess { host: "127.0.0.1".into(), port: 1, ..DatabaseAccess::default() },
-            queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
-            storage_prefix: format!("tenants/{uuid}/"),
-            sleeps: false,
-            schema_version: None,
-        }
-    };
-    (0..count).map(entry).collect()
-}
-
-fn slices(tenants: &[RoutingEntry]) -> Vec<(String, Vec<u8>)> {
-    let of = |number: u32| {
-        let mine = tenants.iter().filter(|entry| slice_of(entry.uuid) == number).cloned().collect();
-        let slice = RoutingSlice { schema: SCHEMA, generation: 1, epoch: 1, tenants: mine };
-        (routing_slice(number), serde_json::to_vec(&slice).expect("a slice is plain data"))
-    };
-    (0..SLICE_COUNT).map(of).collect()
+    let access = nowhere();
+    (0..count).map(|number| entry(number, &access)).collect()
 }
 
 async fn tenancy(settings: &RedisSettings, tenants: &[RoutingEntry]) -> Outcome<Tenancy> {
     let tenancy =
         Tenancy::new(&TenancySettings { redis: Some(settings.clone()), ..TenancySettings::new("maintenance-os.com") })?;
-    let changes = slices(tenants).into_iter().map(|(slice, content)| Change { slice, content: Some(content) });
+    let changes = slices(tenants, 1).into_iter().map(|(slice, content)| Change { slice, content: Some(content) });
     tenancy.follow(stream::iter(changes), SLICE_COUNT as usize).await;
     Ok(tenancy)
 }
@@ -156,15 +129,15 @@ async fn queue(tenancy: &Tenancy, jobs: &[(&RoutingEntry, usize)]) -> Outcome<()
 }
 
 /// A worker does `count` jobs; returns how long it took.
-async fn work(settings: &RedisSettings, tenancy: &Tenancy, served: &Arc<Served>, count: usize) -> Outcome<Duration> {
+async fn work(tenancy: &Tenancy, served: &Arc<Served>, count: usize) -> Outcome<Duration> {
     served.wanted.store(count, Ordering::SeqCst);
     let balance = Balance { min_processes: PROCESSES, max_processes: PROCESSES, ..Balance::default() };
     let worker = WorkerSettings { balance, memory: None, ..WorkerSettings::default() };
     let registry = Registry::default().with::<Nothing>();
-    let (worker, woken) = Worker::new(tenancy, registry, served.clone(), worker).ok_or("there is no Redis")?;
+    let worker = Worker::new(tenancy, registry, served.clone(), worker).ok_or("there is no Redis")?;
     let stop = CancellationToken::new();
     let begun = Instant::now();
-    let running = tokio::spawn(worker.run(woken, settings.clone(), stop.clone()));
+    let running = tokio::spawn(worker.run(stop.clone()));
     tokio::time::timeout(Duration::from_secs(300), served.all.notified()).await?;
     let took = begun.elapsed();
     stop.cancel();
@@ -195,7 +168,7 @@ async fn one_tenant(settings: &RedisSettings, redis: &Redis) -> Outcome<()> {
     let tenants = tenants(1);
     let tenancy = tenancy(settings, &tenants).await?;
     queue(&tenancy, &[(&tenants[0], JOBS)]).await?;
-    let ours = rate(JOBS, work(settings, &tenancy, &Arc::default(), JOBS).await?);
+    let ours = rate(JOBS, work(&tenancy, &Arc::default(), JOBS).await?);
     empty(redis).await?;
     for _ in 0..JOBS / 1000 {
         let mut push = redis::cmd("RPUSH");
@@ -224,7 +197,7 @@ async fn many_tenants(settings: &RedisSettings, redis: &Redis) -> Outcome<()> {
     let jobs: Vec<_> = all.iter().map(|entry| (entry, if entry.uuid == busy.uuid { JOBS } else { 1 })).collect();
     queue(&tenancy, &jobs).await?;
     let served = Arc::new(Served::default());
-    let took = work(settings, &tenancy, &served, QUIET + JOBS).await?;
+    let took = work(&tenancy, &served, QUIET + JOBS).await?;
     let order = std::mem::take(&mut *served.tenants.lock().expect("nobody panics"));
     let last = order.iter().rposition(|tenant| *tenant != busy.uuid).map_or(0, |place| place + 1);
     row(
@@ -259,7 +232,7 @@ async fn at_rest(settings: &RedisSettings, redis: &Redis) -> Outcome<()> {
     empty(redis).await?;
     let directory = std::env::temp_dir().join(format!("maintenance-os-bench-queue-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
-    for (name, content) in slices(&tenants(1000)) {
+    for (name, content) in slices(&tenants(1000), 1) {
         std::fs::write(directory.join(format!("{name}.json")), content)?;
     }
     let program = std::env::current_exe()?.with_file_name("maintenance-os");

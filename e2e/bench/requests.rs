@@ -6,6 +6,8 @@
 // Counts and times are printed with three digits.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod fleet;
+
 use std::alloc::System;
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -17,25 +19,22 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
+use fleet::{entry, nowhere, slices};
 use futures::{StreamExt, stream};
 use http::{Request, StatusCode};
-use maintenance_os::api::plan::PlanLimits;
-use maintenance_os::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, RoutingSlice, Subscription};
+use maintenance_os::api::routing::{DatabaseAccess, RoutingEntry, RoutingSlice};
 use maintenance_os::api::slices::{SCHEMA, SLICE_COUNT, routing_slice, slice_of};
-use maintenance_os::api::tenant::TenantState;
 use maintenance_os::slices::Change;
 use maintenance_os::tenancy::host::HostResolver;
 use maintenance_os::tenancy::pool::{PoolError, PoolSettings};
 use maintenance_os::tenancy::routing::RoutingTable;
 use maintenance_os::tenancy::{Tenancy, TenancySettings, TenantContext, layers};
-use rand::Rng;
 use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower::ServiceExt;
-use uuid::Uuid;
 
 /// Counts allocations.
 #[global_allocator]
@@ -69,51 +68,6 @@ async fn main() -> Outcome<()> {
 
 fn row(what: &str, measured: &str, raw: &str, ratio: &str, goal: &str) {
     println!("| {what} | {measured} | {raw} | {ratio} | {goal} |");
-}
-
-fn entry(number: usize, access: &DatabaseAccess) -> RoutingEntry {
-    let uuid = Uuid::from_u128(rand::rng().random());
-    let host = format!("t{number}.maintenance-os.com");
-    RoutingEntry {
-        uuid,
-        namespace: "customers".into(),
-        name: format!("t{number}"),
-        slug: format!("t{number}"),
-        display_name: format!("Company {number}"),
-        state: TenantState::Active,
-        hosts: vec![host.clone()],
-        primary_host: host,
-        plan: RoutingPlan { name: "pro".into(), features: vec![], limits: PlanLimits::default() },
-        subscription: Subscription::default(),
-        database: DatabaseAccess { name: format!("tenant_{uuid}"), ..access.clone() },
-        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
-        storage_prefix: format!("tenants/{uuid}/"),
-        sleeps: false,
-        schema_version: None,
-    }
-}
-
-fn nowhere() -> DatabaseAccess {
-    DatabaseAccess {
-        host: "127.0.0.1".into(),
-        port: 1,
-        name: String::new(),
-        username: "nobody".into(),
-        password: "secret".into(),
-        sslmode: "disable".into(),
-        ..DatabaseAccess::default()
-    }
-}
-
-/// The slices of a fleet, as the operator writes them.
-fn slices(entries: &[RoutingEntry], generation: u64) -> Vec<(String, Vec<u8>)> {
-    (0..SLICE_COUNT)
-        .map(|number| {
-            let tenants = entries.iter().filter(|entry| slice_of(entry.uuid) == number).cloned().collect();
-            let slice = RoutingSlice { schema: SCHEMA, generation, epoch: 1, tenants };
-            (routing_slice(number), serde_json::to_vec(&slice).expect("a slice is plain data"))
-        })
-        .collect()
 }
 
 /// Runs `look_up` over all requests in turn; nanoseconds for one.

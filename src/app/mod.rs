@@ -73,28 +73,12 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
     let (source, linger) = source(&settings).await?;
     let total = names.len();
     let follow = tenancy.follow(changes(source, names, health.clone()), total);
-
     let mut registry = Registry::default();
     tenancy.register_metrics(&mut registry);
     let stopping = Arc::new(AtomicBool::new(false));
-    let ready = {
-        let (stopping, tenancy) = (stopping.clone(), tenancy.clone());
-        move || match health.ready() {
-            _ if stopping.load(Ordering::Relaxed) => Err("stopping".to_owned()),
-            Ok(()) if !tenancy.routing().is_settled() => Err("routing is not complete yet".to_owned()),
-            answer => answer,
-        }
-    };
-
     // The small servers outlive the product: /readyz must go on saying no while it drains.
     let drained = CancellationToken::new();
-    let small = async {
-        tokio::try_join!(
-            http::serve(settings.health_addr, http::health(ready), drained.clone()),
-            http::serve(settings.metrics_addr, http::metrics(Arc::new(Mutex::new(registry))), drained.clone()),
-            http::serve(settings.ack_addr, tenancy.acknowledgements().router(), drained.clone()),
-        )
-    };
+    let small = small_servers(&settings, &tenancy, health, stopping.clone(), registry, &drained);
     let product = async {
         let served = serve_product(&settings, &product, stop, &stopping, linger).await;
         drained.cancel();
@@ -104,10 +88,33 @@ pub async fn run(settings: Box<AppSettings>, stop: CancellationToken) -> anyhow:
     tokio::select! {
         () = follow => anyhow::bail!("reading routing ended, which it never does"),
         // A poll for acknowledgements may be open for a while yet; nobody waits for it once the product has drained.
-        served = async { tokio::try_join!(product, async { small.await.map(|_| ()) }) } => { served?; }
+        served = async { tokio::try_join!(product, small) } => { served?; }
         () = async { drained.cancelled().await; tokio::time::sleep(Duration::from_secs(1)).await } => {}
     }
     tenancy.pools().close_all_idle();
+    Ok(())
+}
+
+/// Health, metrics and acknowledgements, until `end`.
+async fn small_servers(
+    settings: &AppSettings,
+    tenancy: &Tenancy,
+    health: Health,
+    stopping: Arc<AtomicBool>,
+    registry: Registry,
+    end: &CancellationToken,
+) -> anyhow::Result<()> {
+    let routing = tenancy.clone();
+    let ready = move || match health.ready() {
+        _ if stopping.load(Ordering::Relaxed) => Err("stopping".to_owned()),
+        Ok(()) if !routing.routing().is_settled() => Err("routing is not complete yet".to_owned()),
+        answer => answer,
+    };
+    tokio::try_join!(
+        http::serve(settings.health_addr, http::health(ready), end.clone()),
+        http::serve(settings.metrics_addr, http::metrics(Arc::new(Mutex::new(registry))), end.clone()),
+        http::serve(settings.ack_addr, tenancy.acknowledgements().router(), end.clone()),
+    )?;
     Ok(())
 }
 

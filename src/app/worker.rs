@@ -1,16 +1,15 @@
 //! The worker: does what requests leave for later, for every tenant.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::jobs::{self, PlanRoutines};
-use super::{product, source, tenancy_settings};
+use super::{product, small_servers, source, tenancy_settings};
 use crate::api::slices::routing_slices;
-use crate::http;
 use crate::settings::WorkerRoleSettings;
 use crate::slices::{Health, changes};
 use crate::tenancy::Tenancy;
@@ -23,7 +22,6 @@ use crate::tenancy::queue::{Trust, Worker, WorkerSettings};
 /// A setting makes no sense, the cluster is not reachable, or an address cannot be bound.
 pub async fn run(settings: Box<WorkerRoleSettings>, stop: CancellationToken) -> anyhow::Result<()> {
     let tenancy = Tenancy::new(&tenancy_settings(&settings.app)?)?;
-    let redis = settings.app.redis.settings()?.context("workers need Redis: set --redis-host or REDIS_HOST")?;
     let product = product(&settings.app, &tenancy)?;
     let names = routing_slices();
     let health = Health::new(names.len());
@@ -31,7 +29,7 @@ pub async fn run(settings: Box<WorkerRoleSettings>, stop: CancellationToken) -> 
         let health = health.clone();
         move || health.broken_for().is_none()
     });
-    let (worker, woken) =
+    let worker =
         Worker::new(&tenancy, jobs::registry(), product, WorkerSettings { trust, ..worker_settings(&settings) })
             .context("workers need Redis: set --redis-host or REDIS_HOST")?;
     let (source, _) = source(&settings.app).await?;
@@ -41,24 +39,10 @@ pub async fn run(settings: Box<WorkerRoleSettings>, stop: CancellationToken) -> 
     tenancy.register_metrics(&mut registry);
     worker.metrics().register(&mut registry);
     let stopping = Arc::new(AtomicBool::new(false));
-    let ready = {
-        let (stopping, tenancy) = (stopping.clone(), tenancy.clone());
-        move || match health.ready() {
-            _ if stopping.load(Ordering::Relaxed) => Err("stopping".to_owned()),
-            Ok(()) if !tenancy.routing().is_settled() => Err("routing is not complete yet".to_owned()),
-            answer => answer,
-        }
-    };
-    // They end with the process: /readyz must go on saying no while it drains.
+    // They end with the process: /readyz must go on saying no while it drains. Acknowledgements too: passwords are renewed
+    // when every reader has the new one, and a worker is one.
     let never = CancellationToken::new();
-    let small = async {
-        tokio::try_join!(
-            http::serve(settings.app.health_addr, http::health(ready), never.clone()),
-            http::serve(settings.app.metrics_addr, http::metrics(Arc::new(Mutex::new(registry))), never.clone()),
-            // Passwords are renewed when every reader has the new one, and a worker is one.
-            http::serve(settings.app.ack_addr, tenancy.acknowledgements().router(), never.clone()),
-        )
-    };
+    let small = small_servers(&settings.app, &tenancy, health, stopping.clone(), registry, &never);
     tracing::info!(processes = settings.max_processes, "doing tenants' jobs");
     let daily = Daily::<PlanRoutines>::new(&tenancy).run();
     let not_ready = async {
@@ -69,9 +53,9 @@ pub async fn run(settings: Box<WorkerRoleSettings>, stop: CancellationToken) -> 
     tokio::select! {
         () = follow => anyhow::bail!("reading routing ended, which it never does"),
         () = daily => anyhow::bail!("planning days ended, which it never does"),
-        served = small => drop(served?),
+        served = small => served?,
         // Also by itself, when it has grown too large: whoever runs this starts it anew.
-        () = worker.run(woken, redis, stop.clone()) => {}
+        () = worker.run(stop.clone()) => {}
         () = not_ready => {}
     }
     tenancy.pools().close_all_idle();

@@ -24,9 +24,9 @@ impl Running {
         let balance = Balance { min_processes: 2, max_processes: 2, ..Balance::default() };
         let settings = WorkerSettings { balance, memory: None, ..WorkerSettings::default() };
         let product = site.product().clone();
-        let (worker, woken) = Worker::new(site.tenancy(), jobs(), product, settings).unwrap();
+        let worker = Worker::new(site.tenancy(), jobs(), product, settings).unwrap();
         let stop = CancellationToken::new();
-        Self { task: tokio::spawn(worker.run(woken, site.redis.clone(), stop.clone())), stop }
+        Self { task: tokio::spawn(worker.run(stop.clone())), stop }
     }
 
     async fn stop(self) {

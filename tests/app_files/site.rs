@@ -98,7 +98,6 @@ impl Place {
 pub struct Site {
     /// Routing goes on for as long as it lives.
     app: App,
-    pub redis: RedisSettings,
     pub router: Router,
     /// Who is signed in, by tenant and name.
     clients: HashMap<(Uuid, &'static str), Client>,
@@ -186,7 +185,7 @@ impl Site {
             pool: PoolSettings { work: DEADLINE * 4, wait: DEADLINE, ..PoolSettings::new(12) },
             signing: Some(SigningKeys::parse(KEY).unwrap()),
             storage: Some(place.clone()),
-            redis: Some(redis.clone()),
+            redis: Some(redis),
             ..settings()
         };
         let app = App::with(tenants, settings, change).await;
@@ -197,7 +196,7 @@ impl Site {
                 clients.insert((tenant.uuid, name), app.session(tenant, id, String::new()).await);
             }
         }
-        Self { router: app.router.clone(), app, redis, clients }
+        Self { router: app.router.clone(), app, clients }
     }
 
     /// The secret of somebody's forms; empty for a stranger.

@@ -54,9 +54,9 @@ async fn each_tenant_has_it_once_a_day_whoever_looks_and_also_when_who_began_is_
 
     let trace = Trace::default();
     let registry = Registry::default().with::<Tick>();
-    let (worker, woken) = Worker::new(&house.tenancy, registry, trace.clone(), settings(2)).unwrap();
+    let worker = Worker::new(&house.tenancy, registry, trace.clone(), settings(2)).unwrap();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(worker.run(woken, server.settings.clone(), stop.clone()));
+    let running = tokio::spawn(worker.run(stop.clone()));
     trace.has(4).await;
     let mut lines = trace.lines();
     lines.sort();

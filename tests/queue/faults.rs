@@ -116,8 +116,8 @@ async fn a_worker_process() {
     redis.password = Some("own".into());
     let house = House::new(&redis, &[tenant_of(tenant.parse().unwrap())]).await;
     let registry = Registry::default().with::<Deadly>();
-    let (worker, woken) = Worker::new(&house.tenancy, registry, redis.clone(), settings(4)).unwrap();
-    worker.run(woken, redis, CancellationToken::new()).await;
+    let worker = Worker::new(&house.tenancy, registry, redis, settings(4)).unwrap();
+    worker.run(CancellationToken::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,7 +125,6 @@ pub fn registry() -> Registry<Trace> {
 /// The app's side and the workers' routing, which tests change.
 pub struct House {
     pub tenancy: Tenancy,
-    settings: RedisSettings,
     changes: UnboundedSender<Change>,
     generation: u64,
 }
@@ -140,7 +139,7 @@ impl House {
         let (changes, news) = unbounded();
         let following = tenancy.clone();
         tokio::spawn(async move { following.follow(news, 1).await });
-        let mut house = Self { tenancy, settings: settings.clone(), changes, generation: 0 };
+        let mut house = Self { tenancy, changes, generation: 0 };
         house.route(tenants).await;
         house
     }
@@ -178,9 +177,9 @@ impl House {
 
     /// A worker of this process.
     pub fn worker(&self, trace: &Trace, settings: WorkerSettings) -> Running {
-        let (worker, woken) = Worker::new(&self.tenancy, registry(), trace.clone(), settings).unwrap();
+        let worker = Worker::new(&self.tenancy, registry(), trace.clone(), settings).unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(worker.run(woken, self.settings.clone(), stop.clone()));
+        let task = tokio::spawn(worker.run(stop.clone()));
         Running { stop, task }
     }
 }

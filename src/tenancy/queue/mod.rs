@@ -15,7 +15,9 @@
 //! | how many run at once | [`balance`] |
 //! | what every tenant has once a day | [`daily`] |
 //! | how one job is run | `run` |
-//! | the loop | [`worker`] |
+//! | the loop, and what it can be told | [`worker`], [`settings`] |
+//! | how a job stays its worker's own | `leases` |
+//! | what a worker does beside its jobs | `chores` |
 //! | what people see of it | [`look`], [`metrics`] |
 //!
 //! **Delivery** is at least once. A job that is reserved is leased to its worker, who renews the lease while it works; a
@@ -33,13 +35,16 @@
 //! all have been a backend of our own, and what would have remained of the library is the loop around it.
 
 pub mod balance;
+mod chores;
 pub mod daily;
 pub mod job;
 mod keys;
+mod leases;
 pub mod look;
 pub mod metrics;
 mod ring;
 mod run;
+pub mod settings;
 mod store;
 pub mod worker;
 
@@ -50,7 +55,8 @@ use uuid::Uuid;
 
 pub use self::job::{JobError, Registry, Task, TenantJob};
 pub use self::look::{QueueView, QueuedJob};
-pub use self::worker::{Trust, Worker, WorkerSettings};
+pub use self::settings::{Trust, WorkerSettings};
+pub use self::worker::Worker;
 
 use self::job::Document;
 use self::ring::Ring;

@@ -6,34 +6,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::balance::{Balance, share};
+use super::balance::share;
 use super::job::Registry;
+use super::leases::Leases;
 use super::metrics::{JobMetrics, Outcome};
 use super::ring::{Again, Ring, Served, Taken, Turn};
 use super::run::{Ended, Runner};
+use super::settings::WorkerSettings;
 use super::store::{Fate, Leased, Store, Terms, Told};
 use crate::api::routing::RoutingEntry;
 use crate::api::tenant::TenantState;
 use crate::tenancy::Tenancy;
-use crate::tenancy::redis::{Purpose, Redis, RedisSettings};
+use crate::tenancy::redis::{Purpose, Redis};
 
 /// Tenants that are looked at in one turn.
 const TURNS: usize = 64;
 /// How long nothing is asked while nobody is woken.
-const QUIET: Duration = Duration::from_secs(10);
+pub(super) const QUIET: Duration = Duration::from_secs(10);
 /// How often its memory is looked at.
 const WEIGH: Duration = Duration::from_secs(1);
 /// How long a free place may stay free for the sake of a larger round.
 const GATHER: Duration = Duration::from_millis(1);
-/// How often somebody looks for jobs that nobody was woken for.
-const SWEEP: Duration = Duration::from_secs(600);
 /// What failed is tried again after this time, and a tenant whose slice has not come yet is looked at again.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 /// A tenant that is asleep is asked for again after this time: more often than the app forgets that it was.
 const WAKING: Duration = Duration::from_secs(15);
 /// A tenant that is not served is looked at again after this time, or when its routing changes.
@@ -41,108 +41,30 @@ const PARKED: Duration = Duration::from_secs(300);
 /// How long the end of a job is told to a Redis that does not answer.
 const TELLING: Duration = Duration::from_secs(300);
 
-/// How a worker works. The names and defaults are Horizon's where it has one.
-#[derive(Debug, Clone)]
-pub struct WorkerSettings {
-    /// Its own among all workers, also those of a former life.
-    pub name: String,
-    /// How many at once.
-    pub balance: Balance,
-    /// Attempts at a job.
-    pub tries: u32,
-    /// Longest attempt.
-    pub timeout: Duration,
-    /// Resident memory in bytes from which on it takes no more jobs, ends those it has and returns. None: without limit.
-    pub memory: Option<u64>,
-    /// How long a job is its own without being renewed, which happens three times as often.
-    pub lease: Duration,
-    /// How long a tenant has to be routed nowhere before its jobs are given up.
-    pub gone: Duration,
-    /// Whether what is known of routing can be relied on: otherwise nobody counts as gone.
-    pub trust: Trust,
-}
-
-/// Whether what is known of routing can be relied on right now.
-#[derive(Clone, Default)]
-pub struct Trust(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
-
-impl Trust {
-    /// As `is_good` says.
-    pub fn of(is_good: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(is_good)))
-    }
-
-    fn is_good(&self) -> bool {
-        self.0.as_ref().is_none_or(|is_good| is_good())
-    }
-}
-
-impl std::fmt::Debug for Trust {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(if self.0.is_some() { "Trust::of(…)" } else { "Trust::default()" })
-    }
-}
-
-impl Default for WorkerSettings {
-    fn default() -> Self {
-        Self {
-            name: format!("worker-{}", Uuid::new_v4()),
-            balance: Balance::default(),
-            tries: 3,
-            timeout: Duration::from_secs(60),
-            memory: Some(128 << 20),
-            lease: Duration::from_secs(30),
-            gone: Duration::from_secs(60),
-            trust: Trust::default(),
-        }
-    }
-}
-
 /// A worker for all tenants that `tenancy` routes.
-pub struct Worker<S>(Arc<Inner<S>>);
+pub struct Worker<S> {
+    inner: Arc<Inner<S>>,
+    /// Tenants with jobs that wait for one of theirs to end.
+    left: mpsc::UnboundedReceiver<Uuid>,
+}
 
-struct Inner<S> {
+pub(super) struct Inner<S> {
     settings: WorkerSettings,
-    runner: Runner<S>,
-    redis: Redis,
-    ring: Ring,
+    pub(super) runner: Runner<S>,
+    pub(super) redis: Redis,
+    pub(super) ring: Ring,
     metrics: JobMetrics,
     /// Whether it waits for something to do, with a place free.
-    idle: watch::Sender<bool>,
-    /// Number of the next lease.
-    leases: AtomicU64,
-    /// Jobs that are being worked on, by id.
-    held: Mutex<HashMap<String, Held>>,
+    pub(super) idle: watch::Sender<bool>,
+    /// Number of the next token.
+    tokens: AtomicU64,
+    leases: Leases,
     /// Tenants that have jobs and are not served.
-    parked: Mutex<HashSet<Uuid>>,
+    pub(super) parked: Mutex<HashSet<Uuid>>,
     /// Since when tenants that have jobs are routed nowhere.
-    missing: Mutex<HashMap<Uuid, Instant>>,
-    /// Tenants with jobs that wait for one of theirs to end.
+    pub(super) missing: Mutex<HashMap<Uuid, Instant>>,
+    /// To [`Worker::left`].
     left: mpsc::UnboundedSender<Uuid>,
-}
-
-struct Held {
-    store: Store,
-    token: String,
-    /// Until when it is certain that nobody else has it.
-    certain: watch::Sender<Instant>,
-}
-
-/// A job that is renewed for as long as this lives.
-struct Holding<'w> {
-    held: &'w Mutex<HashMap<String, Held>>,
-    id: &'w str,
-    token: &'w str,
-}
-
-impl Drop for Holding<'_> {
-    fn drop(&mut self) {
-        let mut held = lock(self.held);
-        // Leased a second time, to this same worker, it is not ours to let go.
-        if held.get(self.id).is_some_and(|held| held.token == self.token) {
-            held.remove(self.id);
-        }
-    }
 }
 
 /// What a round brought.
@@ -164,9 +86,9 @@ struct Begun {
 
 impl<S: Send + Sync + 'static> Worker<S> {
     /// Works on nothing yet. None: `tenancy` has no Redis.
-    pub fn new(tenancy: &Tenancy, registry: Registry<S>, state: S, settings: WorkerSettings) -> Option<(Self, Woken)> {
+    pub fn new(tenancy: &Tenancy, registry: Registry<S>, state: S, settings: WorkerSettings) -> Option<Self> {
         let redis = tenancy.redis()?.clone();
-        let (left, woken) = mpsc::unbounded_channel();
+        let (ended, left) = mpsc::unbounded_channel();
         let runner = Runner {
             tenancy: tenancy.clone(),
             registry,
@@ -180,33 +102,34 @@ impl<S: Send + Sync + 'static> Worker<S> {
             redis,
             metrics: JobMetrics::default(),
             idle: watch::Sender::new(false),
-            leases: AtomicU64::new(0),
-            held: Mutex::default(),
+            tokens: AtomicU64::new(0),
+            leases: Leases::new(settings.lease),
             parked: Mutex::default(),
             missing: Mutex::default(),
-            left,
+            left: ended,
             settings,
         };
-        Some((Self(Arc::new(inner)), Woken(woken)))
+        Some(Self { inner: Arc::new(inner), left })
     }
 
     /// What it measures.
     pub fn metrics(&self) -> &JobMetrics {
-        &self.0.metrics
+        &self.inner.metrics
     }
 
     /// Works until `stop`, or until it has grown too large; then ends what it has begun, for as long as an attempt may take.
-    /// `bell` is where it waits: the settings of the same Redis.
-    pub async fn run(self, woken: Woken, bell: RedisSettings, stop: CancellationToken) {
-        let inner = self.0;
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { inner, left } = self;
         let end = CancellationToken::new();
         let rung = Arc::new(Notify::new());
         let mut helpers = JoinSet::new();
-        // Answers of this one may take as long as nobody is woken.
-        let bell = Redis::for_one(RedisSettings { answer: QUIET * 2, ..bell }, Purpose::Default);
+        let bell = inner.redis.patient(Purpose::Default, QUIET * 2);
         helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().listen(bell, rung.clone())));
-        helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().renew()));
-        helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().wake_left(woken.0)));
+        helpers.spawn(end.clone().run_until_cancelled_owned({
+            let inner = inner.clone();
+            async move { inner.leases.renew().await }
+        }));
+        helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().wake_left(left)));
         helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().follow_routing()));
         helpers.spawn(end.clone().run_until_cancelled_owned(inner.clone().sweep()));
         let mut jobs = JoinSet::new();
@@ -220,9 +143,6 @@ impl<S: Send + Sync + 'static> Worker<S> {
         helpers.join_all().await;
     }
 }
-
-/// The other end of what ended jobs say: [`Worker::run`] takes it.
-pub struct Woken(mpsc::UnboundedReceiver<Uuid>);
 
 impl<S: Send + Sync + 'static> Inner<S> {
     async fn work(self: &Arc<Self>, jobs: &mut JoinSet<()>, rung: &Notify, stop: &CancellationToken) {
@@ -321,9 +241,8 @@ impl<S: Send + Sync + 'static> Inner<S> {
             lease: self.settings.lease,
             tries: self.settings.tries,
         };
-        let token = format!("{}#{}", self.settings.name, self.leases.fetch_add(1, Ordering::Relaxed));
-        // Before it was sent: the lease began later than this.
-        let certain = Instant::now() + self.certain();
+        let token = format!("{}#{}", self.settings.name, self.tokens.fetch_add(1, Ordering::Relaxed));
+        let certain = self.leases.certain();
         let reserved = match store.reserve(terms, &token).await {
             Ok(reserved) => reserved,
             Err(error) => {
@@ -342,11 +261,6 @@ impl<S: Send + Sync + 'static> Inner<S> {
         let begin =
             |leased| Begun { entry: entry.clone(), store: store.clone(), leased, token: token.clone(), certain };
         (Served { turn, cost, again: reserved.again }, reserved.jobs.into_iter().map(begin).collect())
-    }
-
-    /// How long a lease that was just asked for is certainly ours; the rest is for the job to be stopped.
-    fn certain(&self) -> Duration {
-        self.settings.lease.mul_f64(0.8)
     }
 
     async fn may_serve(&self, tenant: Uuid) -> May {
@@ -407,11 +321,7 @@ impl<S: Send + Sync + 'static> Inner<S> {
 
     async fn carry_out(self: Arc<Self>, begun: Begun) {
         let Begun { entry, store, leased, token, certain } = begun;
-        let (renewed, certain) = watch::channel(certain);
-        let held = Held { store: store.clone(), token: token.clone(), certain: renewed };
-        lock(&self.held).insert(leased.id.clone(), held);
-        // Also where this task panics: a lease that is renewed for ever would keep the job from everybody.
-        let _holding = Holding { held: &self.held, id: &leased.id, token: &token };
+        let (_holding, certain) = self.leases.hold(&token, &leased.id, &store, certain);
         let began = Instant::now();
         let ended = self.runner.run(&entry, &leased, &store, certain).await;
         self.metrics.ended(ended.kind, ended.waited, began.elapsed());
@@ -457,120 +367,6 @@ impl<S: Send + Sync + 'static> Inner<S> {
         }
         too_large
     }
-
-    /// Waits at the bell while there is nothing to do. A call that comes when that has changed is another worker's.
-    async fn listen(self: Arc<Self>, bell: Redis, rung: Arc<Notify>) {
-        let mut idle = self.idle.subscribe();
-        loop {
-            // The sender lives as long as the worker.
-            let _ = idle.wait_for(|idle| *idle).await;
-            match self.ring.listen(&bell, QUIET).await {
-                Ok(true) if *self.idle.borrow() => rung.notify_one(),
-                Ok(true) => {
-                    if let Err(error) = self.ring.pass_on().await {
-                        tracing::debug!(%error, "a call was not passed on, others look within seconds");
-                    }
-                }
-                Ok(false) => {}
-                Err(_) => tokio::time::sleep(SOON).await,
-            }
-        }
-    }
-
-    /// Renews every lease, three times as often as it runs out.
-    async fn renew(self: Arc<Self>) {
-        loop {
-            tokio::time::sleep(self.settings.lease / 3).await;
-            let mut leases: HashMap<String, (Store, Vec<String>)> = HashMap::new();
-            for (id, held) in &*lock(&self.held) {
-                let (_, ids) = leases.entry(held.token.clone()).or_insert_with(|| (held.store.clone(), vec![]));
-                ids.push(id.clone());
-            }
-            join_all(leases.iter().map(|(token, (store, ids))| self.renew_one(token, store, ids))).await;
-        }
-    }
-
-    async fn renew_one(&self, token: &str, store: &Store, ids: &[String]) {
-        let certain = Instant::now() + self.certain();
-        // What is not renewed runs out, and is stopped by then.
-        let lost = match store.renew(token, self.settings.lease, ids).await {
-            Ok(lost) => lost,
-            Err(error) => return tracing::warn!(%error, "leases could not be renewed"),
-        };
-        let held = lock(&self.held);
-        for id in ids {
-            if let Some(held) = held.get(id).filter(|held| held.token == token) {
-                held.certain.send_replace(if lost.contains(id) { Instant::now() } else { certain });
-            }
-        }
-    }
-
-    /// Wakes tenants whose jobs waited for one of theirs to end, many at a time.
-    async fn wake_left(self: Arc<Self>, mut left: mpsc::UnboundedReceiver<Uuid>) {
-        let mut tenants = Vec::new();
-        while left.recv_many(&mut tenants, 1000).await > 0 {
-            let once: HashSet<_> = tenants.drain(..).collect();
-            self.wake(once).await;
-        }
-    }
-
-    async fn wake(&self, tenants: impl IntoIterator<Item = Uuid>) {
-        let tenants: Vec<_> = tenants.into_iter().map(|tenant| (tenant, Duration::ZERO)).collect();
-        if tenants.is_empty() {
-            return;
-        }
-        if let Err(error) = self.ring.wake(&tenants).await {
-            tracing::warn!(%error, tenants = tenants.len(), "tenants could not be woken, the next sweep does it");
-        }
-    }
-
-    /// Wakes tenants that were not served and now may be.
-    async fn follow_routing(self: Arc<Self>) {
-        let mut changes = self.runner.tenancy.changes();
-        loop {
-            match changes.recv().await {
-                Ok(tenant) => {
-                    lock(&self.missing).remove(&tenant);
-                    if lock(&self.parked).remove(&tenant) {
-                        self.wake([tenant]).await;
-                    }
-                }
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    lock(&self.missing).clear();
-                    let parked: Vec<_> = lock(&self.parked).drain().collect();
-                    self.wake(parked).await;
-                }
-                Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
-            }
-        }
-    }
-
-    /// Finds queues that have work and that nobody was woken for: one worker, now and then, and after a restart.
-    async fn sweep(self: Arc<Self>) {
-        loop {
-            if self.runner.tenancy.routing().is_settled() {
-                match self.ring.may_sweep(SWEEP).await {
-                    Ok(true) => self.sweep_once().await,
-                    Ok(false) => {}
-                    Err(error) => tracing::debug!(%error, "sweeping is put off"),
-                }
-                tokio::time::sleep(SWEEP / 10).await;
-            } else {
-                tokio::time::sleep(SOON).await;
-            }
-        }
-    }
-
-    async fn sweep_once(&self) {
-        for entries in self.runner.tenancy.routing().tenants().chunks(100) {
-            let asked = entries.iter().map(async |entry| {
-                let store = Store::new(self.redis.clone(), &entry.queue.name);
-                store.has_work().await.unwrap_or(true).then_some(entry.uuid)
-            });
-            let found = join_all(asked).await;
-            self.wake(found.into_iter().flatten()).await;
-        }
-    }
 }
 
 /// Of short jobs many end at the same time, and a round for all of them costs what one for a single job does: waits for
@@ -606,6 +402,6 @@ fn resident() -> u64 {
     pages.unwrap_or_default() * 4096
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -171,9 +171,11 @@ impl Redis {
         Self::for_purposes(settings, &Purpose::ALL)
     }
 
-    /// The same, for one purpose: commands for another one are refused.
-    pub fn for_one(settings: RedisSettings, purpose: Purpose) -> Self {
-        Self::for_purposes(settings, &[purpose])
+    /// Another connection to the same servers, for one purpose, whose answers may take so long: for commands that wait for
+    /// something to happen.
+    #[must_use]
+    pub fn patient(&self, purpose: Purpose, answer: Duration) -> Self {
+        Self::for_purposes(RedisSettings { answer, ..self.0.settings.clone() }, &[purpose])
     }
 
     fn for_purposes(settings: RedisSettings, purposes: &[Purpose]) -> Self {

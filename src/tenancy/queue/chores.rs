@@ -1,0 +1,104 @@
+//! What a worker does beside its jobs: it waits at the bell, wakes tenants, and looks for forgotten queues.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::{Notify, broadcast, mpsc};
+use uuid::Uuid;
+
+use super::store::Store;
+use super::worker::{Inner, QUIET, SOON, lock};
+use crate::tenancy::redis::Redis;
+
+/// How often somebody looks for jobs that nobody was woken for.
+const SWEEP: Duration = Duration::from_secs(600);
+
+impl<S: Send + Sync + 'static> Inner<S> {
+    /// Waits at the bell while there is nothing to do. A call that comes when that has changed is another worker's.
+    pub(super) async fn listen(self: Arc<Self>, bell: Redis, rung: Arc<Notify>) {
+        let mut idle = self.idle.subscribe();
+        loop {
+            // The sender lives as long as the worker.
+            let _ = idle.wait_for(|idle| *idle).await;
+            match self.ring.listen(&bell, QUIET).await {
+                Ok(true) if *self.idle.borrow() => rung.notify_one(),
+                Ok(true) => {
+                    if let Err(error) = self.ring.pass_on().await {
+                        tracing::debug!(%error, "a call was not passed on, others look within seconds");
+                    }
+                }
+                Ok(false) => {}
+                Err(_) => tokio::time::sleep(SOON).await,
+            }
+        }
+    }
+
+    /// Wakes tenants whose jobs waited for one of theirs to end, many at a time.
+    pub(super) async fn wake_left(self: Arc<Self>, mut left: mpsc::UnboundedReceiver<Uuid>) {
+        let mut tenants = Vec::new();
+        while left.recv_many(&mut tenants, 1000).await > 0 {
+            let once: HashSet<_> = tenants.drain(..).collect();
+            self.wake(once).await;
+        }
+    }
+
+    async fn wake(&self, tenants: impl IntoIterator<Item = Uuid>) {
+        let tenants: Vec<_> = tenants.into_iter().map(|tenant| (tenant, Duration::ZERO)).collect();
+        if tenants.is_empty() {
+            return;
+        }
+        if let Err(error) = self.ring.wake(&tenants).await {
+            tracing::warn!(%error, tenants = tenants.len(), "tenants could not be woken, the next sweep does it");
+        }
+    }
+
+    /// Wakes tenants that were not served and now may be.
+    pub(super) async fn follow_routing(self: Arc<Self>) {
+        let mut changes = self.runner.tenancy.changes();
+        loop {
+            match changes.recv().await {
+                Ok(tenant) => {
+                    lock(&self.missing).remove(&tenant);
+                    if lock(&self.parked).remove(&tenant) {
+                        self.wake([tenant]).await;
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    lock(&self.missing).clear();
+                    let parked: Vec<_> = lock(&self.parked).drain().collect();
+                    self.wake(parked).await;
+                }
+                Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+            }
+        }
+    }
+
+    /// Finds queues that have work and that nobody was woken for: one worker, now and then, and after a restart.
+    pub(super) async fn sweep(self: Arc<Self>) {
+        loop {
+            if self.runner.tenancy.routing().is_settled() {
+                match self.ring.may_sweep(SWEEP).await {
+                    Ok(true) => self.sweep_once().await,
+                    Ok(false) => {}
+                    Err(error) => tracing::debug!(%error, "sweeping is put off"),
+                }
+                tokio::time::sleep(SWEEP / 10).await;
+            } else {
+                tokio::time::sleep(SOON).await;
+            }
+        }
+    }
+
+    async fn sweep_once(&self) {
+        for entries in self.runner.tenancy.routing().tenants().chunks(100) {
+            let asked = entries.iter().map(async |entry| {
+                let store = Store::new(self.redis.clone(), &entry.queue.name);
+                store.has_work().await.unwrap_or(true).then_some(entry.uuid)
+            });
+            let found = join_all(asked).await;
+            self.wake(found.into_iter().flatten()).await;
+        }
+    }
+}
