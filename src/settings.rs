@@ -60,6 +60,16 @@ pub struct OperatorSettings {
     /// Host of the admin portal; never a tenant's.
     #[arg(long, env = "MOS_ADMIN_HOST")]
     pub admin_host: Option<String>,
+    /// Name servers that are asked for the proofs of customers' hosts, comma-separated `address:port`; without any, the
+    /// system's.
+    #[arg(long, env = "MOS_DNS_SERVERS", value_delimiter = ',')]
+    pub dns_servers: Vec<SocketAddr>,
+    /// How often the proof of a host that is served is looked at again.
+    #[arg(long, env = "MOS_DOMAIN_RECHECK", default_value = "24h", value_parser = parse_duration)]
+    pub domain_recheck: Duration,
+    /// How long a host is served after its proof has gone.
+    #[arg(long, env = "MOS_DOMAIN_GRACE", default_value = "168h", value_parser = parse_duration)]
+    pub domain_grace: Duration,
     /// Namespaces in which Tenants are served, comma-separated.
     #[arg(long, env = "MOS_TENANT_NAMESPACES", value_delimiter = ',', required = true)]
     pub tenant_namespaces: Vec<String>,

@@ -67,6 +67,13 @@ impl SigningKeys {
         format!("{}.{expires}.{}", BASE64_URL_SAFE_NO_PAD.encode(payload), BASE64_URL_SAFE_NO_PAD.encode(mac))
     }
 
+    /// Texts that stand for `subject` of one tenant and one purpose, one for each key, and that nobody else can make. They
+    /// are no secrets and have no end; which of them is out shows that its author was given it.
+    pub fn tokens(&self, tenant: Uuid, purpose: &str, subject: &str) -> Vec<String> {
+        let token = |key| BASE64_URL_SAFE_NO_PAD.encode(mac(key, tenant, purpose, subject, 0).finalize().into_bytes());
+        self.keys.iter().map(token).collect()
+    }
+
     /// The payload of a signed text.
     ///
     /// # Errors

@@ -46,6 +46,8 @@ pub const ANNOTATION_CONFIRM_DELETE: &str = "tenancy.maintenance-os.com/confirm-
 pub const ANNOTATION_ROTATE: &str = "tenancy.maintenance-os.com/rotate";
 /// Has the password of a DatabaseServer's provisioner renewed, on the server and in the connection Secret.
 pub const ANNOTATION_ROTATE_PROVISIONER: &str = "tenancy.maintenance-os.com/rotate-provisioner";
+/// Has the proofs of a Tenant's own hosts looked for now: whenever its value is another than at the last time.
+pub const ANNOTATION_CHECK_DOMAINS: &str = "tenancy.maintenance-os.com/check-domains";
 /// Hash of the desired state, so that an unchanged object is not written again.
 pub const ANNOTATION_HASH: &str = "tenancy.maintenance-os.com/desired-hash";
 

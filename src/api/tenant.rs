@@ -79,6 +79,7 @@ pub struct TenantSpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["host".to_string()]))]
     #[x_kube(validation = Rule::new("self.filter(d, has(d.primary) && d.primary).size() <= 1").message("more than one domain is primary: keep primary: true on one of spec.domains"))]
+    #[x_kube(validation = Rule::new("self.all(d, !d.host.matches('[.][0-9]+$'))").message("spec.domains has an address: write the name of a host, as in maintenance.acme.example"))]
     pub domains: Vec<Domain>,
 
     /// Where the database lies.
@@ -279,6 +280,24 @@ pub struct DomainStatus {
     pub host: String,
     /// True once its ownership was proved; only then is it served.
     pub verified: bool,
+    /// The DNS record that proves the ownership. It has to stay: it is looked at again every day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<Challenge>,
+    /// What is missing, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A DNS record.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct Challenge {
+    /// Its name.
+    pub record: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// The newest backup.

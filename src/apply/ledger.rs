@@ -9,8 +9,8 @@ use crate::api::Tenant;
 use crate::api::condition::Reason;
 use crate::api::plan::PlanSpec;
 use crate::central::{
-    self, Central, CentralError, DatabaseFact, Holder, LedgerState, Placement, PlanRow, Quarantine, RegisterError,
-    Registration, Room, TenantRow,
+    self, Central, CentralError, DatabaseFact, Holder, LedgerState, Placement, PlanRow, Proof, Quarantine,
+    RegisterError, Registration, Room, TenantRow,
 };
 use crate::desired::effect::DatabaseSeen;
 use crate::desired::facts::{MarkedData, Refusal};
@@ -95,7 +95,6 @@ fn refusal(error: RegisterError) -> Result<Refusal, ApplyError> {
             Refusal::SlugTaken { slug, holder: format!("{namespace}/{name}") }
         }
         RegisterError::SlugConflict { slug, holder: Holder::Kept { uuid, .. } } => Refusal::SlugKept { slug, uuid },
-        RegisterError::DomainConflict { host, .. } => Refusal::HostTaken { host },
         RegisterError::LedgerLost(uuid) => Refusal::LedgerLost { uuid },
         RegisterError::AlreadyClaimed { uuid, .. }
         | RegisterError::UnknownData(uuid)
@@ -156,6 +155,58 @@ pub async fn mark_provisioned(central: &Central, ledger: &Ledger, uuid: Uuid, sc
         row.schema_version = Some(schema.to_owned());
     };
     amend(central, ledger, uuid, noted).await
+}
+
+/// Notes that the ownership of a host was proved for a tenant just now.
+///
+/// # Errors
+/// The central database refused it or did not answer.
+pub async fn prove_host(
+    central: &Central,
+    ledger: &Ledger,
+    uuid: Uuid,
+    host: &str,
+    grace: SignedDuration,
+) -> Result<Proof, ApplyError> {
+    let proof =
+        central.prove_host(uuid, host, grace).await.map_err(failed(format!("note the proof of host {host}")))?;
+    let other = match proof {
+        Proof::Taken { from } => from,
+        Proof::Held { by } => Some(by),
+        Proof::NotLive => None,
+    };
+    // Whoever had it first: a host that is taken over must not be found with both.
+    for changed in other.into_iter().chain([uuid]) {
+        reread(central, ledger, changed).await?;
+    }
+    Ok(proof)
+}
+
+/// Gives up a host that the tenant's object does not name.
+///
+/// # Errors
+/// The central database refused it or did not answer.
+pub async fn drop_host(central: &Central, ledger: &Ledger, uuid: Uuid, host: &str) -> Result<(), ApplyError> {
+    central.drop_host(uuid, host).await.map_err(failed(format!("give up host {host}")))?;
+    reread(central, ledger, uuid).await
+}
+
+/// Notes that the proof of a tenant's host is missing.
+///
+/// # Errors
+/// The central database refused it or did not answer.
+pub async fn miss_host(
+    central: &Central,
+    ledger: &Ledger,
+    uuid: Uuid,
+    host: &str,
+    grace: SignedDuration,
+) -> Result<(), ApplyError> {
+    let doing = || format!("note the missing proof of host {host}");
+    if central.miss_host(uuid, host, grace).await.map_err(failed(doing()))? {
+        reread(central, ledger, uuid).await?;
+    }
+    Ok(())
 }
 
 /// Lets the object go of its tenant, whose data is kept.

@@ -165,16 +165,6 @@ pub enum RegisterError {
         /// Who has it.
         holder: Holder,
     },
-    /// Another tenant has the host. Nothing was written.
-    #[error("the host {host} belongs to {holder}")]
-    DomainConflict {
-        /// The host.
-        host: String,
-        /// Who has it.
-        holder: Holder,
-        /// The object's own tenant when it was registered before; what its row says still stands.
-        uuid: Option<Uuid>,
-    },
     /// `spec.uuid`, or `status.uuid`, names a tenant that another object has, or (`status.uuid` only) kept data.
     #[error("the tenant {uuid} belongs to {holder}")]
     AlreadyClaimed {

@@ -41,6 +41,7 @@ use sqlx::{ConnectOptions, Connection};
 
 pub use audit::AuditEntry;
 pub use error::{CentralError, Holder, RegisterError};
+pub use hosts::Proof;
 pub use model::{HostRow, LedgerState, SubscriptionRow, TenantRow};
 pub use place::{Placement, Room};
 pub use plans::PlanRow;

@@ -132,8 +132,14 @@ pub struct HostRow {
     pub host: String,
     /// Links use it.
     pub primary: bool,
-    /// Its ownership was proved.
+    /// Its ownership was proved, and the proof is there or has not been missing for long.
     pub verified: bool,
+    /// When the proof was seen last.
+    #[serde(default)]
+    pub proved_at: Option<Timestamp>,
+    /// Since when the proof of a verified host is missing.
+    #[serde(default)]
+    pub lost_since: Option<Timestamp>,
 }
 
 /// The newest subscription of a tenant.

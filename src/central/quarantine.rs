@@ -78,6 +78,7 @@ impl Central {
             .execute(&mut *transaction)
             .await?;
             if decided.rows_affected() == 1 {
+                super::hosts::free(&mut transaction, uuid).await?;
                 release::note(&mut transaction, &held, "tenant.drop_started").await?;
                 transaction.commit().await?;
                 return Ok(true);
@@ -130,7 +131,7 @@ async fn close(
         return Ok(Quarantine::Blocked { count, limit });
     }
     release::log(connection, held, "Quarantined", false, confirmed).await?;
-    sqlx::query("DELETE FROM domains WHERE tenant_id = $1").bind(held.uuid).execute(&mut *connection).await?;
+    super::hosts::keep_proved(connection, held.uuid).await?;
     sqlx::query(
         "UPDATE tenants SET ledger_state = 'Quarantined', object_uid = NULL, drop_after = $2::text::timestamptz
          WHERE id = $1",

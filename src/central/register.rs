@@ -162,7 +162,8 @@ impl Central {
             (None, Some(uuid)) => return Err(never_mint_again(&mut transaction, request, uuid).await?.into()),
             (None, None) => (create(&mut transaction, request).await?, Outcome::Created),
         };
-        hosts::write(&mut transaction, uuid, false, &hosts).await?;
+        // Kept data may have kept hosts that the object does not name.
+        hosts::write(&mut transaction, uuid, outcome != Outcome::Created, &hosts).await?;
         // Last of what may wait for others, since others wait for it.
         if let Some((server, room)) = request.place.filter(|_| outcome == Outcome::Created) {
             place::put_where_roomy(&mut transaction, uuid, server, room).await?;
@@ -210,7 +211,10 @@ impl Central {
         .await?;
         hosts::write(&mut transaction, before.uuid, true, hosts).await?;
         let row = row_of_object(&mut *transaction, request.object_uid).await?.ok_or(Failure::Race)?;
-        note(&mut transaction, request, &row, "tenant.updated", Some(before)).await?;
+        // A host that another tenant has is asked for again each time, and nothing changes.
+        if row != *before {
+            note(&mut transaction, request, &row, "tenant.updated", Some(before)).await?;
+        }
         transaction.commit().await?;
         Ok(Registered { outcome: Outcome::Updated, row })
     }

@@ -105,7 +105,7 @@ pub(super) async fn give_up(
         return forget(connection, held, superseded).await;
     }
     log(connection, held, "Retained", superseded, false).await?;
-    sqlx::query("DELETE FROM domains WHERE tenant_id = $1").bind(held.uuid).execute(&mut *connection).await?;
+    super::hosts::keep_proved(connection, held.uuid).await?;
     sqlx::query("UPDATE tenants SET ledger_state = 'Retained', object_uid = NULL WHERE id = $1")
         .bind(held.uuid)
         .execute(&mut *connection)

@@ -24,7 +24,8 @@ macro_rules! select_tenants {
                     t.schema_version, t.seeded,
                     (extract(epoch FROM t.created_at) * 1000000)::bigint AS created_at,
                     coalesce((SELECT jsonb_agg(jsonb_build_object(
-                                  'host', d.domain, 'primary', d.is_primary, 'verified', d.is_verified)
+                                  'host', d.domain, 'primary', d.is_primary, 'verified', d.is_verified,
+                                  'proved_at', d.proved_at, 'lost_since', d.lost_since)
                                   ORDER BY d.domain COLLATE \"C\")
                               FROM domains d WHERE d.tenant_id = t.id), '[]') AS hosts,
                     s.status AS subscription_status,

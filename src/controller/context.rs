@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
 use super::backoff::Backoff;
+use super::domains::Domains;
 use super::fleet::{Fleet, Wake};
 use super::servers::Servers;
 use crate::api::tenant::TenantStatus;
@@ -58,6 +59,8 @@ pub struct Context {
     pub epoch: AtomicU64,
     /// What every write passes.
     pub gate: Gate,
+    /// The customers' own hosts, and when their proofs are looked at.
+    pub domains: Domains,
     /// What links are signed with; known once this process leads.
     pub keys: OnceLock<SigningKeys>,
     /// Tells people what happened.

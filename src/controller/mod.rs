@@ -2,6 +2,7 @@
 
 mod backoff;
 mod context;
+mod domains;
 mod fleet;
 mod keys;
 mod orphans;
@@ -38,6 +39,7 @@ use crate::error::chain;
 use crate::http;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
+use crate::observe::dns::Dns;
 use crate::observe::ledger::Ledger;
 use crate::settings::OperatorSettings;
 
@@ -127,6 +129,7 @@ pub async fn operate(
         ),
         metrics,
         memory: Memory::default(),
+        domains: domains::Domains::default(),
         keys: OnceLock::new(),
         failures: Backoff::default(),
         server_failures: Backoff::default(),
@@ -181,6 +184,8 @@ async fn lead(
         context.epoch(),
         stop.clone(),
     ));
+    let dns = Dns::new(&context.settings.dns_servers)?;
+    tasks.spawn(domains::run(Arc::clone(&context), dns, stop.clone()));
     start::first_visits(&context, &stop).await;
     tasks.spawn(server::pool::refill(Arc::clone(&context), stop.clone()));
     tasks.spawn(resync(Arc::clone(&context), stop.clone()));

@@ -39,6 +39,13 @@ fn credential(password: &str) -> Credential {
 }
 
 /// Everything outside the operator, in memory.
+/// What is seen of a new Tenant of that name, for the tests of single parts.
+pub(super) fn facts_of(name: &str) -> Facts {
+    let mut facts = World::new(1).facts();
+    facts.tenant.metadata.name = Some(name.into());
+    facts
+}
+
 #[derive(Clone, Debug, PartialEq)]
 struct World {
     object: Option<Tenant>,
@@ -195,6 +202,9 @@ impl World {
             attempt: self.attempt.clone(),
             epoch: 1,
             base_domain: "example.com".into(),
+            admin_host: None,
+            domains: std::collections::BTreeMap::new(),
+            domain_grace: SignedDuration::from_hours(168),
             namespace_served: true,
             plan_name: "pro".into(),
             plan: Some(self.plan.clone()),

@@ -3,6 +3,7 @@
 //! Unreachable is not absent (rule R12): a source that did not answer is [`Seen::Unreachable`], and no part takes it for
 //! a reason to make or to destroy anything.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -91,11 +92,6 @@ pub enum Refusal {
         slug: String,
         /// The data.
         uuid: Uuid,
-    },
-    /// Another Tenant has the host.
-    HostTaken {
-        /// The host.
-        host: String,
     },
     /// `spec.uuid` names nothing that can be adopted; why.
     NotAdoptable {
@@ -219,6 +215,51 @@ pub struct MarkedData {
     pub schema: String,
 }
 
+/// Whose a host is, by the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody's yet.
+    #[default]
+    Nobody,
+    /// This tenant's.
+    Ours {
+        /// Its ownership was proved.
+        verified: bool,
+        /// Since when the proof of a verified host is missing.
+        lost_since: Option<Timestamp>,
+    },
+    /// Another tenant's, or kept data's.
+    Others {
+        /// It was proved: else whoever proves it takes it.
+        proved: bool,
+    },
+}
+
+/// What the last look for the proof of a host has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Look {
+    /// There was none yet.
+    #[default]
+    NotYet,
+    /// There is no record.
+    Absent,
+    /// There is a record with another value.
+    Other,
+    /// The name servers did not answer; why.
+    Silent(String),
+}
+
+/// One of the hosts that a Tenant asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DomainFact {
+    /// Values of the TXT record that prove it; the first is shown, others are of keys that are being replaced.
+    pub values: Vec<String>,
+    /// Whose it is.
+    pub claim: Claim,
+    /// What was seen last.
+    pub look: Look,
+}
+
 /// Everything that is seen of one Tenant.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -230,6 +271,12 @@ pub struct Facts {
     pub epoch: u64,
     /// Hosts are `<slug>.<base domain>`.
     pub base_domain: String,
+    /// Host of the admin portal.
+    pub admin_host: Option<String>,
+    /// The hosts of `spec.domains`.
+    pub domains: BTreeMap<String, DomainFact>,
+    /// How long a host is served after its proof has gone.
+    pub domain_grace: SignedDuration,
     /// Whether the object's namespace is one of those that are served.
     pub namespace_served: bool,
     /// Name of the Plan that counts, see [`super::plan::effective`].

@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod database;
 pub mod effect;
 pub mod facts;
+pub mod hosts;
 pub mod migration;
 pub mod names;
 pub mod plan;

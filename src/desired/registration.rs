@@ -196,12 +196,6 @@ pub(super) fn refused(refusal: &Refusal) -> (Reason, String) {
                 "slug {slug} belongs to data that was kept: to take it over create this Tenant again with spec.uuid: {uuid}, else with another spec.slug"
             ),
         ),
-        Refusal::HostTaken { host } => (
-            Reason::DomainConflict,
-            format!(
-                "host {host} belongs to another Tenant, whose customers are not affected: remove it from spec.domains"
-            ),
-        ),
         Refusal::NotAdoptable { uuid, why } => (
             Reason::Conflict,
             format!(

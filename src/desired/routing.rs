@@ -14,7 +14,7 @@ use crate::api::tenant::TenantState;
 
 use super::effect::{Effect, PartPlan};
 use super::facts::{Facts, LedgerRow, Reach};
-use super::{names, wait_for_readers, was_ready};
+use super::{hosts, names, wait_for_readers, was_ready};
 
 /// The routing entry.
 pub fn plan(facts: &Facts, wanted: &RoutingEntry) -> PartPlan {
@@ -47,6 +47,7 @@ pub fn subscription(facts: &Facts, row: &LedgerRow) -> Subscription {
 pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: DatabaseAccess) -> RoutingEntry {
     let tenant = &facts.tenant;
     let host = facts.host(&row.slug);
+    let (own, primary) = hosts::served(facts);
     RoutingEntry {
         uuid: row.uuid,
         namespace: tenant.namespace().unwrap_or_default(),
@@ -54,8 +55,8 @@ pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: Database
         slug: row.slug.clone(),
         display_name: tenant.spec.display_name.clone(),
         state: facts.state(),
-        hosts: vec![host.clone()],
-        primary_host: host,
+        hosts: std::iter::once(host.clone()).chain(own).collect(),
+        primary_host: primary.unwrap_or(host),
         plan: RoutingPlan {
             name: facts.plan_name.clone(),
             features: plan.features.clone(),

@@ -7,12 +7,12 @@ use kube::ResourceExt;
 use crate::api::NameRef;
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::subscription::{Lapse, lapse, lapses_at};
-use crate::api::tenant::{CredentialsStatus, DatabaseStatus, DomainStatus, TenantState, TenantStatus};
+use crate::api::tenant::{CredentialsStatus, DatabaseStatus, TenantState, TenantStatus};
 
 use super::effect::Health;
 use super::facts::{Facts, LedgerFact, Reach, Refusal, Seen};
 use super::tenant::{ORDER, Outlook};
-use super::{names, rotation, routing};
+use super::{hosts, names, rotation, routing};
 
 /// The status that the Tenant is to have. `failure`: what went wrong with an effect just now.
 pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> TenantStatus {
@@ -20,7 +20,7 @@ pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> Tena
     status.observed_generation = facts.tenant.metadata.generation;
     if let Some(row) = facts.row() {
         status.uuid = Some(row.uuid.to_string());
-        status.primary_host = Some(facts.host(&row.slug));
+        status.primary_host = Some(hosts::served(facts).1.unwrap_or_else(|| facts.host(&row.slug)));
         status.database = Some(DatabaseStatus {
             name: row.server.as_ref().map(|_| names::database(row.uuid)),
             server: row.server.clone(),
@@ -32,13 +32,7 @@ pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> Tena
         });
         status.binding = Some(NameRef { name: names::binding(&facts.tenant.name_any()) });
     }
-    status.domains = facts
-        .tenant
-        .spec
-        .domains
-        .iter()
-        .map(|domain| DomainStatus { host: domain.host.clone(), verified: false })
-        .collect();
+    status.domains = hosts::status(facts);
     let trouble = failure.or_else(|| outlook.trouble().cloned());
     let complete =
         trouble.is_none() && outlook.effects.is_empty() && outlook.health.contains_key(&ConditionType::RouteReady);
@@ -75,10 +69,10 @@ fn summary(writer: &mut Writer<'_>, trouble: Option<&Health>, complete: bool) {
 fn part(writer: &mut Writer<'_>, condition: ConditionType, health: Option<&Health>) {
     match health {
         None => writer.set(condition, None, Reason::Provisioning, "not reached yet"),
-        Some(Health::Ready(message))
-            if condition == ConditionType::DomainsVerified && !writer.facts.tenant.spec.domains.is_empty() =>
-        {
-            writer.set(condition, Some(false), Reason::DomainUnverified, message);
+        // Not part of `Ready`: the tenant is served under its own label meanwhile.
+        Some(Health::Ready(_)) if condition == ConditionType::DomainsVerified => {
+            let (verified, reason, message) = hosts::condition(writer.facts);
+            writer.set(condition, Some(verified), reason, &message);
         }
         Some(Health::Ready(message)) => writer.set(condition, Some(true), Reason::Active, message),
         Some(Health::Progressing(reason, message) | Health::Blocked(reason, message)) => {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::api::Tenant;
 use crate::api::routing::Subscription;
 use crate::central::{self, Central, CentralError, PlanRow, TenantRow};
-use crate::desired::facts::{LedgerFact, LedgerRow, LedgerState, Refusal, Seen};
+use crate::desired::facts::{Claim, LedgerFact, LedgerRow, LedgerState, Refusal, Seen};
 
 /// The ledger as last seen.
 #[derive(Debug, Default)]
@@ -48,6 +48,8 @@ struct Rows {
     by_object: HashMap<Uuid, Uuid>,
     /// Server to the rows whose data lies there.
     on_server: HashMap<String, OnServer>,
+    /// Host to the row that has it.
+    by_host: HashMap<String, Uuid>,
 }
 
 /// Rows whose data lies on one server.
@@ -71,6 +73,9 @@ impl Rows {
                 *on.live.entry(plan.to_owned()).or_default() += 1;
             }
         }
+        for host in &row.hosts {
+            self.by_host.insert(host.host.clone(), row.uuid);
+        }
         self.by_uuid.insert(row.uuid, row);
     }
 
@@ -79,6 +84,11 @@ impl Rows {
         // Another row may have the object by now.
         if let Some(object) = row.object_uid.filter(|object| self.by_object.get(object) == Some(&uuid)) {
             self.by_object.remove(&object);
+        }
+        for host in &row.hosts {
+            if self.by_host.get(&host.host) == Some(&uuid) {
+                self.by_host.remove(&host.host);
+            }
         }
         if let Some(on) = holding(&row).and_then(|server| self.on_server.get_mut(server)) {
             on.rows -= 1;
@@ -166,6 +176,25 @@ impl Ledger {
     /// The plan that the ledger has for a Tenant object; None: no row, or none.
     pub fn plan_of(&self, object: Uuid) -> Option<String> {
         self.lock().rows.of_object(object)?.plan.clone()
+    }
+
+    /// Whose a host is, as a tenant sees it.
+    pub fn claim(&self, tenant: Uuid, host: &str) -> Claim {
+        self.claim_and_proof(tenant, host).0
+    }
+
+    /// As [`Ledger::claim`], with when the proof of a host of the tenant's own was last seen.
+    pub fn claim_and_proof(&self, tenant: Uuid, host: &str) -> (Claim, Option<jiff::Timestamp>) {
+        let state = self.lock();
+        let holder = state.rows.by_host.get(host).and_then(|holder| state.rows.by_uuid.get(holder));
+        let found = holder.and_then(|row| row.hosts.iter().find(|known| known.host == host).map(|known| (row, known)));
+        match found {
+            None => (Claim::Nobody, None),
+            Some((row, known)) if row.uuid == tenant => {
+                (Claim::Ours { verified: known.verified, lost_since: known.lost_since }, known.proved_at)
+            }
+            Some((_, known)) => (Claim::Others { proved: known.verified }, None),
+        }
     }
 
     /// Forgets a row that is gone.

@@ -104,14 +104,16 @@ async fn an_object_keeps_what_it_was_registered_with() {
 }
 
 #[tokio::test]
-async fn a_host_taken_meanwhile_stops_the_adoption_as_a_whole() {
+async fn adopted_data_comes_with_the_hosts_that_it_proved_and_loses_those_that_are_not_asked_for() {
     let db = Database::new().await;
-    let uuid = retained(&db, "acme").await;
-    db.register(&Object::new("quick").host("acme.example", true)).await.unwrap();
-    let error = db.register(&Object::new("acme").host("acme.example", true).adopt(uuid)).await.unwrap_err();
-    assert!(matches!(error, RegisterError::DomainConflict { uuid: None, .. }), "{error}");
-    let row = db.row(uuid).await;
-    assert_eq!((row.ledger_state, row.epoch), (LedgerState::Retained, 1));
+    let object = Object::new("acme").host("a.example", true).host("b.example", false);
+    let uuid = db.provisioned(&object).await;
+    db.prove(uuid, "a.example").await;
+    db.prove(uuid, "b.example").await;
+    db.central.release(uuid, object.uid, DatabaseFact::Present).await.unwrap();
+    let row = db.register(&Object::new("acme").host("a.example", true).adopt(uuid)).await.unwrap().row;
+    let hosts: Vec<_> = row.hosts.iter().map(|host| (host.host.as_str(), host.primary, host.verified)).collect();
+    assert_eq!(hosts, [("a.example", true, true)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

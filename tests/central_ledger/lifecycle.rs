@@ -6,7 +6,7 @@ use maintenance_os::central::{CentralError, DatabaseFact, LedgerState, Outcome, 
 use uuid::Uuid;
 
 #[tokio::test]
-async fn a_released_tenant_keeps_its_data_and_frees_its_hosts_and_a_repeated_release_says_the_same() {
+async fn a_released_tenant_keeps_its_data_and_frees_what_it_only_claimed_and_a_repeated_release_says_the_same() {
     let db = Database::new().await;
     let object = Object::new("acme").host("a.example", true);
     let uuid = db.provisioned(&object).await;

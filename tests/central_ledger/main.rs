@@ -4,6 +4,7 @@
 
 mod adopt;
 mod connection;
+mod hosts;
 mod lifecycle;
 mod placement;
 mod register;

@@ -15,7 +15,7 @@ async fn every_column_and_index_of_the_seed_is_there() {
         .await;
     for (table, wanted) in [
         ("tenants", "id name slug status plan_id trial_ends_at metadata created_at updated_at"),
-        ("domains", "id tenant_id domain is_primary is_verified created_at"),
+        ("domains", "id tenant_id domain is_primary is_verified created_at proved_at lost_since"),
         (
             "subscriptions",
             "id tenant_id plan_id status current_period_start current_period_end canceled_at stripe_subscription_id metadata",
@@ -51,7 +51,7 @@ async fn migrating_again_or_from_two_operators_at_once_changes_nothing() {
     one.unwrap();
     two.unwrap();
     db.central.migrate().await.unwrap();
-    assert_eq!(db.number("SELECT count(*) FROM _sqlx_migrations").await, 2);
+    assert_eq!(db.number("SELECT count(*) FROM _sqlx_migrations").await, 3);
 }
 
 #[tokio::test]

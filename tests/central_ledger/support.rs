@@ -6,8 +6,11 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::SignedDuration;
 use maintenance_os::api::tenant::TenantState;
-use maintenance_os::central::{Central, Marked, PlanRow, RegisterError, Registered, Registration, Room, TenantRow};
+use maintenance_os::central::{
+    Central, Marked, PlanRow, Proof, RegisterError, Registered, Registration, Room, TenantRow,
+};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use uuid::Uuid;
@@ -280,6 +283,19 @@ impl Object {
             place: self.place,
             marked: self.marked,
         }
+    }
+}
+
+/// How long a missing proof counts, in these tests.
+pub const GRACE: SignedDuration = SignedDuration::from_hours(168);
+
+impl Database {
+    pub async fn proof(&self, uuid: Uuid, host: &str) -> Proof {
+        self.central.prove_host(uuid, host, GRACE).await.unwrap()
+    }
+
+    pub async fn prove(&self, uuid: Uuid, host: &str) {
+        assert!(matches!(self.proof(uuid, host).await, Proof::Taken { .. }));
     }
 }
 

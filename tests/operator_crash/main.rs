@@ -4,6 +4,7 @@
 // A helper that panics fails the test, which is what a failure here means.
 #![allow(clippy::unwrap_used)]
 
+mod domains;
 mod operator;
 mod world;
 

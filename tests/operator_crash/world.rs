@@ -12,7 +12,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, ResourceExt};
 use maintenance_os::api::routing::RoutingSlice;
 use maintenance_os::api::slices::{self, SLICE_KEY};
 use maintenance_os::api::tenant::{DeletionPolicy, Tenant};
@@ -35,6 +35,8 @@ pub struct World {
     client: Client,
     namespace: String,
     central: String,
+    /// Arguments of the operators that are started from now on, beside the usual ones.
+    pub arguments: Vec<String>,
     _turn: tokio::sync::OwnedMutexGuard<()>,
 }
 
@@ -54,7 +56,7 @@ fn provisioners_password() -> String {
 }
 
 /// Asks until there is an answer.
-async fn until(what: &str, mut ask: impl AsyncFnMut() -> Result<(), String>) {
+pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> Result<(), String>) {
     let deadline = Instant::now() + DEADLINE;
     loop {
         match ask().await {
@@ -77,7 +79,14 @@ impl World {
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let client = Client::try_from(config.clone()).unwrap();
         let central = variable("MOS_TEST_OPERATOR_CENTRAL_URL");
-        let world = Self { config, client, namespace: format!("crash-{namespace}"), central, _turn: turn };
+        let world = Self {
+            config,
+            client,
+            namespace: format!("crash-{namespace}"),
+            central,
+            arguments: Vec::new(),
+            _turn: turn,
+        };
         world.install().await;
         world.read_slices("maintenance-os-app", slices::routing_slices()).await;
         world.read_slices(&format!("pooler-{SERVER}"), slices::pooler_slices(SERVER)).await;
@@ -232,13 +241,14 @@ impl World {
             "--resync",
             "2s",
         ];
+        let arguments = arguments.into_iter().chain(self.arguments.iter().map(String::as_str));
         match <maintenance_os::settings::Cli as clap::Parser>::try_parse_from(arguments).unwrap().role {
             maintenance_os::settings::Role::Operator(settings) => *settings,
             other => panic!("parsed as {other:?}"),
         }
     }
 
-    fn tenants(&self) -> Api<Tenant> {
+    pub fn tenants(&self) -> Api<Tenant> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
@@ -373,6 +383,22 @@ impl World {
         lines.into_iter().map(|line| line.replace(&uuid, "UUID")).collect()
     }
 
+    /// The hosts that the routing slices name, each with the slug of its tenant.
+    pub async fn hosts(&self) -> BTreeMap<String, String> {
+        let slices = ListParams::default().labels("tenancy.maintenance-os.com/slice=routing");
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace).list(&slices).await.unwrap();
+        let slices = secrets
+            .into_iter()
+            .map(|secret| serde_json::from_slice::<RoutingSlice>(&secret.data.unwrap()[SLICE_KEY].0).unwrap());
+        let hosts = |entry: maintenance_os::api::routing::RoutingEntry| {
+            entry.hosts.into_iter().map(|host| (host, entry.slug.clone())).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = slices.flat_map(|slice| slice.tenants).flat_map(hosts).collect();
+        let one_each: BTreeMap<_, _> = all.iter().cloned().collect();
+        assert_eq!(one_each.len(), all.len(), "a host stands in two entries: {all:?}");
+        one_each
+    }
+
     /// The password in the routing slice opens the database on the server itself.
     pub async fn assert_login_works(&self) {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace)
@@ -401,9 +427,11 @@ impl World {
     /// Takes every trace of tenants away, as no operator would: the next case begins from nothing.
     pub async fn remove(&self) {
         let nothing = json!({ "metadata": { "finalizers": null } });
-        if self.tenants().get_opt(NAME).await.unwrap_or(None).is_some() {
-            self.tenants().patch(NAME, &PatchParams::default(), &Patch::Merge(nothing)).await.unwrap();
-            let _ = self.tenants().delete(NAME, &DeleteParams::default()).await;
+        for name in
+            self.tenants().list_metadata(&ListParams::default()).await.unwrap().items.iter().map(ResourceExt::name_any)
+        {
+            self.tenants().patch(&name, &PatchParams::default(), &Patch::Merge(&nothing)).await.unwrap();
+            let _ = self.tenants().delete(&name, &DeleteParams::default()).await;
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let slices = ListParams::default().labels("tenancy.maintenance-os.com/slice in (routing, pooler)");

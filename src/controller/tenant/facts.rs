@@ -1,21 +1,25 @@
 //! See: everything that is known of one Tenant, gathered from what the watches, the ledger and the servers have shown.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::{Visit, WATCH_LAG};
-use crate::api::ANNOTATION_HASH;
 use crate::api::plan::PlanSpec;
 use crate::api::tenant::TenantState;
+use crate::api::{ANNOTATION_CHECK_DOMAINS, ANNOTATION_HASH};
 use crate::controller::context::Written;
 use crate::controller::servers::Server;
 use crate::desired::catalogue::Catalogue;
-use crate::desired::facts::{Facts, LedgerFact, MarkedData, Published, Reach, Refusal, SecretFact, Seen};
+use crate::desired::facts::{
+    DomainFact, Facts, LedgerFact, Look, MarkedData, Published, Reach, Refusal, SecretFact, Seen,
+};
 use crate::desired::registration::may_make_database;
 use crate::desired::scram::Credential;
-use crate::desired::{database, names, plan, rotation};
+use crate::desired::{database, hosts, names, plan, rotation};
 use crate::observe::ledger::uid;
 
 impl Visit<'_> {
@@ -71,8 +75,12 @@ impl Visit<'_> {
         if let Some(written) = context.memory.status(uid(&tenant), tenant.status.as_ref()) {
             tenant.status = Some(written);
         }
+        let domains = uuid.map_or_else(BTreeMap::new, |uuid| self.domains(uuid));
         Facts {
             now,
+            domains,
+            domain_grace: SignedDuration::try_from(context.settings.domain_grace).unwrap_or(SignedDuration::MAX),
+            admin_host: context.settings.admin_host.clone(),
             next,
             overlap: SignedDuration::try_from(context.settings.rotation_overlap).unwrap_or(SignedDuration::MAX),
             awake_until: awake.map(|left| now + left),
@@ -95,6 +103,33 @@ impl Visit<'_> {
             routing,
             tenant,
         }
+    }
+
+    /// The hosts that the object asks for; from now on they are looked at, and those of before are not.
+    fn domains(&self, uuid: Uuid) -> BTreeMap<String, DomainFact> {
+        let context = self.context;
+        let (Some(keys), None) = (context.keys.get(), &self.tenant.metadata.deletion_timestamp) else {
+            context.domains.give_up(uuid);
+            return BTreeMap::new();
+        };
+        let asked = self.tenant.spec.domains.iter().map(|domain| {
+            let (claim, proved) = context.ledger.claim_and_proof(uuid, &domain.host);
+            let values = hosts::values(&keys.tokens(uuid, hosts::PURPOSE, &domain.host));
+            (domain.host.clone(), (DomainFact { values, claim, look: Look::NotYet }, proved))
+        });
+        let mut asked: BTreeMap<_, _> = asked.collect();
+        let wanted = asked.iter().filter(|(host, _)| {
+            hosts::refusal(&context.settings.base_domain, context.settings.admin_host.as_deref(), host).is_none()
+        });
+        let wanted = wanted.map(|(host, fact)| (host.clone(), fact.clone())).collect();
+        let nudge = self.tenant.annotations().get(ANNOTATION_CHECK_DOMAINS);
+        let recheck = SignedDuration::try_from(context.settings.domain_recheck).unwrap_or(SignedDuration::MAX);
+        for (host, look) in context.domains.follow(uuid, self.reference(), nudge, wanted, recheck) {
+            if let Some((fact, _)) = asked.get_mut(&host) {
+                fact.look = look;
+            }
+        }
+        asked.into_iter().map(|(host, (fact, _))| (host, fact)).collect()
     }
 
     /// Sessions in the tenant's database, where its limit is to shrink: nobody else asks.
