@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::redis::RedisArguments;
 
+use crate::desired::edge::{Edge, Mode};
 use crate::tenancy::queue::balance::Balance;
 
 /// One binary, several roles.
@@ -70,6 +71,9 @@ pub struct OperatorSettings {
     /// How long a host is served after its proof has gone.
     #[arg(long, env = "MOS_DOMAIN_GRACE", default_value = "168h", value_parser = parse_duration)]
     pub domain_grace: Duration,
+    /// What brings requests for customers' own hosts to the app.
+    #[command(flatten)]
+    pub edge: EdgeArguments,
     /// Namespaces in which Tenants are served, comma-separated.
     #[arg(long, env = "MOS_TENANT_NAMESPACES", value_delimiter = ',', required = true)]
     pub tenant_namespaces: Vec<String>,
@@ -98,6 +102,51 @@ pub struct OperatorSettings {
     /// Address of /metrics.
     #[arg(long, env = "MOS_METRICS_ADDR", default_value = "0.0.0.0:9090")]
     pub metrics_addr: SocketAddr,
+}
+
+/// Settings of the edge.
+#[derive(Args, Clone, Debug, Default)]
+pub struct EdgeArguments {
+    /// What the edge is made of.
+    #[arg(long = "edge-mode", env = "MOS_EDGE_MODE", default_value = "none")]
+    pub edge_mode: Mode,
+    /// Class of the Ingresses; without it the cluster's default.
+    #[arg(long, env = "MOS_EDGE_INGRESS_CLASS", default_value = "")]
+    pub edge_ingress_class: String,
+    /// Name of the Gateway, in the operator's namespace.
+    #[arg(long, env = "MOS_EDGE_GATEWAY", default_value = "maintenance-os")]
+    pub edge_gateway: String,
+    /// TLS for customers' own hosts.
+    #[arg(long, env = "MOS_EDGE_TLS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub edge_tls: bool,
+    /// Labels of the objects, as a JSON object.
+    #[arg(long, env = "MOS_EDGE_LABELS", default_value = "{}", value_parser = parse_map)]
+    pub edge_labels: Map,
+    /// Annotations of the objects, as a JSON object.
+    #[arg(long, env = "MOS_EDGE_ANNOTATIONS", default_value = "{}", value_parser = parse_map)]
+    pub edge_annotations: Map,
+}
+
+/// Texts by name.
+pub type Map = std::collections::BTreeMap<String, String>;
+
+impl EdgeArguments {
+    /// The edge in front of this Service.
+    pub fn edge(&self, service: &str) -> Edge {
+        Edge {
+            mode: self.edge_mode,
+            class: self.edge_ingress_class.clone(),
+            gateway: self.edge_gateway.clone(),
+            tls: self.edge_tls,
+            labels: self.edge_labels.clone(),
+            annotations: self.edge_annotations.clone(),
+            service: service.to_owned(),
+        }
+    }
+}
+
+fn parse_map(text: &str) -> Result<Map, String> {
+    serde_json::from_str(text).map_err(|error| format!("`{text}` is not a JSON object of texts: {error}"))
 }
 
 /// Settings of the app.

@@ -8,6 +8,8 @@ helm=v4.3.1
 coredns=v1.15.0
 versitygw=v1.8.0
 smtp=v0.25.1
+traefik=v3.7.13
+gateway_api=v1.6.1
 
 export GOCACHE=${MOS_GOCACHE:-$cache/go-build} GOBIN=$bin GOFLAGS=-buildvcs=false GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
 
@@ -37,6 +39,14 @@ build_coredns() { CGO_ENABLED=0 go install -ldflags '-s -w' "github.com/coredns/
 # Also without it: the image of the S3 server, and the one that takes mail and prints it.
 build_versitygw() { CGO_ENABLED=0 go install -ldflags '-s -w' "github.com/versity/versitygw/cmd/versitygw@$versitygw"; }
 build_smtp() { CGO_ENABLED=0 go install -ldflags '-s -w' "github.com/emersion/go-smtp/cmd/smtp-debug-server@$smtp"; }
+build_traefik() { "$here/traefik/build.sh" "$traefik" "$cache/traefik-build" "$bin/traefik"; }
+# No program: the definitions of the Gateway API, as its module has them.
+gateway_definitions() {
+	local module
+	module=$(cd / && go mod download -json "sigs.k8s.io/gateway-api@$gateway_api" | sed -n 's/.*"Dir": "\(.*\)",/\1/p')
+	cat "$module"/config/crd/standard/gateway.networking.k8s.io_{gatewayclasses,gateways,httproutes,listenersets,referencegrants,grpcroutes,tlsroutes,backendtlspolicies}.yaml > "$bin/gateway-api.yaml"
+	chmod u+w,+x "$bin/gateway-api.yaml"
+}
 build_pause() {
 	local source=$bin/.pause.c
 	echo 'int pause(void); int main(void) { for (;;) pause(); }' > "$source"
@@ -51,6 +61,8 @@ unless_built coredns "$coredns" build_coredns
 unless_built versitygw "$versitygw" build_versitygw
 unless_built smtp-debug-server "$smtp" build_smtp
 unless_built pause 1 build_pause
+unless_built traefik "$traefik" build_traefik
+unless_built gateway-api.yaml "$gateway_api" gateway_definitions
 for name in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
 	ln -sf kubernetes "$bin/$name"
 done

@@ -2,7 +2,7 @@
 # Builds images without a registry and imports them into the cluster's containerd, each only when it is not there yet.
 #   images.sh cluster            pause and CoreDNS
 #   images.sh postgres           the demo's PostgreSQL
-#   images.sh parts              what the app needs beside it: Redis, an S3 server, a mail server
+#   images.sh parts              what the app needs beside it: Redis, an S3 server, a mail server, Traefik
 #   images.sh app BINARY         the project's image with that binary; prints its name, localhost/maintenance-os:<hash>
 # The base (rootfs.sh) is one layer, kept in $MOS_CACHE/images/blobs and imported once.
 source "$(dirname "$0")/lib.sh"
@@ -122,6 +122,7 @@ case ${1:-} in
 	parts)
 		redis_image
 		scratch_image "localhost/versitygw:$(version_of versitygw)" "$bin/versitygw"
+		scratch_image "localhost/traefik:$(version_of traefik)" "$bin/traefik"
 		scratch_image "localhost/smtp-debug-server:$(version_of smtp-debug-server)" "$bin/smtp-debug-server"
 		;;
 	app) app "${2:?usage: images.sh app BINARY}" ;;

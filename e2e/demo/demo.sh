@@ -86,13 +86,14 @@ state() {
 }
 
 step "Debian packages" "$here/packages.sh"
-step "cluster programs (Kubernetes, containerd, CoreDNS, Helm, S3)" "$here/build.sh"
+step "cluster programs (Kubernetes, containerd, CoreDNS, Helm, Traefik)" "$here/build.sh"
 step "root file system (PostgreSQL 17, PgBouncer, Redis 8)" "$here/rootfs.sh"
 step "maintenance-os, by cargo ($profile)" build_binary
 step "Kubernetes cluster" "$here/up.sh"
-step "images of PostgreSQL, Redis, S3 and mail servers" images
+step "images of PostgreSQL, Redis, S3, mail servers and Traefik" images
 step "PostgreSQL server pg-demo-1" "$checkout/e2e/demo/postgresql.sh"
 step "Redis, S3 and mail servers" "$checkout/e2e/demo/parts.sh"
+step "Traefik, and a name server for customers' domains" "$checkout/e2e/demo/edge.sh"
 step "image of maintenance-os" app_image
 step "chart: operator and app" install_chart
 step "samples: 3 plans, 1 server, 5 tenants" samples

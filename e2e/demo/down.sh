@@ -9,5 +9,6 @@ need_root
 MOS_POSTGRES_NAME=postgres-operator MOS_POSTGRES_PORT=5427 "$here/postgres-local.sh" stop
 MOS_APISERVER_NAME=apiserver-operator MOS_APISERVER_PORT=16543 "$here/apiserver-local.sh" stop
 rm -rf "$cache"/{postgres,apiserver}-{local,operator}
+"$checkout/e2e/demo/dns.sh" stop
 "$here/down.sh"
 say "left: $cache ($(du -sh "$cache" 2> /dev/null | cut -f1) of caches; remove the folder to have none)"

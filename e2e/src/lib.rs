@@ -8,6 +8,7 @@ mod app;
 mod browser;
 mod cleanup;
 mod dump;
+pub mod edge;
 mod hosts;
 mod load;
 mod logins;

@@ -1,5 +1,6 @@
 //! What we do: every write, in Kubernetes and in SQL, passes here.
 
+pub mod edge;
 pub mod gate;
 pub mod kubernetes;
 pub mod ledger;

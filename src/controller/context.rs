@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::domains::Domains;
+use super::edge::Troubles;
 use super::fleet::{Fleet, Wake};
 use super::servers::Servers;
 use crate::api::tenant::TenantStatus;
@@ -61,6 +62,8 @@ pub struct Context {
     pub gate: Gate,
     /// The customers' own hosts, and when their proofs are looked at.
     pub domains: Domains,
+    /// What is not right at the edge.
+    pub edge: Troubles,
     /// What links are signed with; known once this process leads.
     pub keys: OnceLock<SigningKeys>,
     /// Tells people what happened.

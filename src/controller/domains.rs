@@ -137,7 +137,7 @@ impl Domains {
         let wait = match &seen {
             Seen::Noted(claim, look) => {
                 turn.misses = if *look == Look::NotYet { 0 } else { turn.misses.saturating_add(1) };
-                let fact = DomainFact { claim: claim.clone(), look: look.clone(), values: Vec::new() };
+                let fact = DomainFact { claim: claim.clone(), ..DomainFact::default() };
                 let wait = hosts::next_look(Some(&fact), turn.misses.saturating_sub(1), recheck);
                 Duration::try_from(wait).unwrap_or(AGAIN)
             }
@@ -274,7 +274,7 @@ mod tests {
     const DAY: SignedDuration = SignedDuration::from_hours(24);
 
     fn wanted(claim: &Claim, proved: Option<Timestamp>) -> HashMap<String, (DomainFact, Option<Timestamp>)> {
-        let fact = DomainFact { values: vec!["token".into()], claim: claim.clone(), look: Look::NotYet };
+        let fact = DomainFact { values: vec!["token".into()], claim: claim.clone(), ..DomainFact::default() };
         HashMap::from([("host.acme.test".to_owned(), (fact, proved))])
     }
 

@@ -3,6 +3,7 @@
 mod backoff;
 mod context;
 mod domains;
+mod edge;
 mod fleet;
 mod keys;
 mod orphans;
@@ -130,6 +131,7 @@ pub async fn operate(
         metrics,
         memory: Memory::default(),
         domains: domains::Domains::default(),
+        edge: edge::Troubles::default(),
         keys: OnceLock::new(),
         failures: Backoff::default(),
         server_failures: Backoff::default(),
@@ -186,6 +188,7 @@ async fn lead(
     ));
     let dns = Dns::new(&context.settings.dns_servers)?;
     tasks.spawn(domains::run(Arc::clone(&context), dns, stop.clone()));
+    tasks.spawn(edge::run(Arc::clone(&context), stop.clone()));
     start::first_visits(&context, &stop).await;
     tasks.spawn(server::pool::refill(Arc::clone(&context), stop.clone()));
     tasks.spawn(resync(Arc::clone(&context), stop.clone()));

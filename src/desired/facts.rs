@@ -249,6 +249,23 @@ pub enum Look {
     Silent(String),
 }
 
+/// What is not right at the edge with a host that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EdgeTrouble {
+    /// Its certificate is not there yet.
+    NoCertificate {
+        /// The Secret that it is awaited in.
+        secret: String,
+    },
+    /// The Gateway takes no more listeners.
+    NoRoom {
+        /// So many are the most.
+        most: usize,
+    },
+    /// Its objects could not be written; why.
+    Failed(String),
+}
+
 /// One of the hosts that a Tenant asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DomainFact {
@@ -258,6 +275,8 @@ pub struct DomainFact {
     pub claim: Claim,
     /// What was seen last.
     pub look: Look,
+    /// What is not right at the edge.
+    pub edge: Option<EdgeTrouble>,
 }
 
 /// Everything that is seen of one Tenant.

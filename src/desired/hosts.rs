@@ -10,13 +10,15 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::condition::Reason;
 use crate::api::tenant::{Challenge, Domain, DomainStatus};
 
-use super::facts::{Claim, DomainFact, Facts, Look};
+use super::facts::{Claim, DomainFact, EdgeTrouble, Facts, Look};
 
 /// How one host stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It is served.
     Proved,
+    /// It is proved, and the app serves it; but requests do not reach it, or not over TLS.
+    Unreached(EdgeTrouble),
     /// It is served; its proof has been missing since then, and it is given up at `until`.
     Losing {
         /// Since when.
@@ -35,7 +37,7 @@ pub enum Standing {
 impl Standing {
     /// Whether the host is served.
     pub const fn is_served(&self) -> bool {
-        matches!(self, Self::Proved | Self::Losing { .. })
+        matches!(self, Self::Proved | Self::Unreached(_) | Self::Losing { .. })
     }
 }
 
@@ -85,7 +87,9 @@ pub fn standing(facts: &Facts, host: &str) -> Standing {
     }
     let Some(fact) = facts.domains.get(host) else { return Standing::Waiting(Look::NotYet) };
     match fact.claim {
-        Claim::Ours { verified: true, lost_since: None } => Standing::Proved,
+        Claim::Ours { verified: true, lost_since: None } => {
+            fact.edge.clone().map_or(Standing::Proved, Standing::Unreached)
+        }
         Claim::Ours { verified: true, lost_since: Some(since) } => {
             Standing::Losing { since, until: since.saturating_add(facts.domain_grace).unwrap_or(Timestamp::MAX) }
         }
@@ -134,6 +138,9 @@ pub fn condition(facts: &Facts) -> (bool, Reason, String) {
         Standing::Taken => Some((1, Reason::DomainConflict)),
         Standing::Losing { .. } => Some((2, Reason::DomainUnverified)),
         Standing::Waiting(_) => Some((3, Reason::DomainUnverified)),
+        Standing::Unreached(EdgeTrouble::NoCertificate { .. }) => Some((4, Reason::CertificatePending)),
+        Standing::Unreached(EdgeTrouble::NoRoom { .. }) => Some((4, Reason::CapacityExceeded)),
+        Standing::Unreached(EdgeTrouble::Failed(_)) => Some((4, Reason::Provisioning)),
         Standing::Proved => None,
     };
     let mut troubles: Vec<_> = standings
@@ -165,6 +172,15 @@ fn message(facts: &Facts, host: &str, standing: &Standing) -> String {
             format!("{host} is served until {until}, but its proof has been missing since {since}: put back {add}")
         }
         Standing::Waiting(look) => format!("{host} is not served yet: add {add} ({})", seen(look)),
+        Standing::Unreached(EdgeTrouble::NoCertificate { secret }) => format!(
+            "{host} is proved; its certificate is awaited in Secret {secret}, until then browsers warn: kubectl describe certificate {secret}"
+        ),
+        Standing::Unreached(EdgeTrouble::NoRoom { most }) => format!(
+            "{host} is proved, but the Gateway takes {most} listeners and has them: use a class with ListenerSets, or edge.mode ingress"
+        ),
+        Standing::Unreached(EdgeTrouble::Failed(why)) => {
+            format!("{host} is proved, but its objects at the edge could not be written; it is tried again: {why}")
+        }
         Standing::Taken => format!(
             "{host} belongs to another Tenant, or to the kept data of a deleted one, that proved it; its customers are not affected: remove it from spec.domains, or from there first"
         ),
@@ -203,7 +219,12 @@ mod tests {
         facts.admin_host = Some("portal.example.net".into());
         for (host, claim, look) in domains {
             facts.tenant.spec.domains.push(Domain { host: (*host).into(), primary: false });
-            let fact = DomainFact { values: vec![format!("token-{host}")], claim: claim.clone(), look: look.clone() };
+            let fact = DomainFact {
+                values: vec![format!("token-{host}")],
+                claim: claim.clone(),
+                look: look.clone(),
+                edge: None,
+            };
             facts.domains.insert((*host).into(), fact);
         }
         facts

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod catalogue;
 pub mod credentials;
 pub mod database;
+pub mod edge;
 pub mod effect;
 pub mod facts;
 pub mod hosts;

@@ -37,6 +37,8 @@ pub struct Fleet {
     /// Rung for the writer of each side.
     changed: [Notify; 2],
     woken: mpsc::UnboundedSender<Wake>,
+    /// Rung when a routing entry changed, for whoever keeps the edge.
+    routed: Notify,
     /// Who reads routing: the app's Service, without whose endpoints nobody is served, and the workers'.
     routing_readers: [String; 2],
     gate: Gate,
@@ -89,7 +91,14 @@ struct Pending {
 impl Fleet {
     /// An empty fleet; wakes go to `woken`.
     pub fn new(routing_readers: [String; 2], woken: mpsc::UnboundedSender<Wake>, gate: Gate) -> Self {
-        Self { state: Mutex::default(), changed: Default::default(), woken, routing_readers, gate }
+        Self {
+            state: Mutex::default(),
+            changed: Default::default(),
+            routed: Notify::new(),
+            woken,
+            routing_readers,
+            gate,
+        }
     }
 
     /// The tenant's routing entry and who serves it.
@@ -110,6 +119,21 @@ impl Fleet {
     pub fn set_routing(&self, tenant: ObjectRef<Tenant>, uuid: Uuid, entry: Option<RoutingEntry>) {
         let name = routing_slice(slice_of(uuid));
         self.change(name, Slice::routing_slice, |entries| entries.set_routing(uuid, entry), Some((uuid, tenant)));
+        self.routed.notify_one();
+    }
+
+    /// The hosts in the routing entries that are the customers' own, with their Tenants.
+    pub fn own_hosts(&self) -> BTreeMap<String, ObjectRef<Tenant>> {
+        let state = self.lock();
+        let entries = state.slices.values().flat_map(Slice::routings);
+        // The first is the one under the base domain.
+        let own = entries.flat_map(|entry| entry.hosts.iter().skip(1).map(move |host| (host, entry)));
+        own.map(|(host, entry)| (host.clone(), ObjectRef::new(&entry.name).within(&entry.namespace))).collect()
+    }
+
+    /// Waits until a routing entry changed that was put in or taken out since the last time.
+    pub async fn own_hosts_changed(&self) {
+        self.routed.notified().await;
     }
 
     /// Puts the tenant's pooler entry in (Some) or takes it out (None).

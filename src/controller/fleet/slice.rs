@@ -62,6 +62,15 @@ impl Slice {
         }
     }
 
+    /// Its routing entries.
+    pub fn routings(&self) -> impl Iterator<Item = &RoutingEntry> {
+        let entries = match &self.entries {
+            Entries::Routing(entries) => Some(entries),
+            Entries::Pooler(_) | Entries::Settings(_) => None,
+        };
+        entries.into_iter().flat_map(BTreeMap::values)
+    }
+
     /// An empty routing slice.
     pub fn routing_slice() -> Self {
         Self::new(Entries::Routing(BTreeMap::new()), None)

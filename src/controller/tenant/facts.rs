@@ -115,7 +115,10 @@ impl Visit<'_> {
         let asked = self.tenant.spec.domains.iter().map(|domain| {
             let (claim, proved) = context.ledger.claim_and_proof(uuid, &domain.host);
             let values = hosts::values(&keys.tokens(uuid, hosts::PURPOSE, &domain.host));
-            (domain.host.clone(), (DomainFact { values, claim, look: Look::NotYet }, proved))
+            (
+                domain.host.clone(),
+                (DomainFact { values, claim, look: Look::NotYet, edge: context.edge.of(&domain.host) }, proved),
+            )
         });
         let mut asked: BTreeMap<_, _> = asked.collect();
         let wanted = asked.iter().filter(|(host, _)| {
