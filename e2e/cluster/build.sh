@@ -44,7 +44,7 @@ build_traefik() { "$here/traefik/build.sh" "$traefik" "$cache/traefik-build" "$b
 gateway_definitions() {
 	local module
 	module=$(cd / && go mod download -json "sigs.k8s.io/gateway-api@$gateway_api" | sed -n 's/.*"Dir": "\(.*\)",/\1/p')
-	cat "$module"/config/crd/standard/gateway.networking.k8s.io_{gatewayclasses,gateways,httproutes,listenersets,referencegrants,grpcroutes,tlsroutes,backendtlspolicies}.yaml > "$bin/gateway-api.yaml"
+	awk 'FNR == 1 { print "---" } 1' "$module"/config/crd/standard/gateway.networking.k8s.io_{gatewayclasses,gateways,httproutes,listenersets,referencegrants,grpcroutes,tlsroutes,backendtlspolicies}.yaml > "$bin/gateway-api.yaml"
 	chmod u+w,+x "$bin/gateway-api.yaml"
 }
 build_pause() {

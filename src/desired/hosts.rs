@@ -102,7 +102,9 @@ pub fn standing(facts: &Facts, host: &str) -> Standing {
 pub fn served(facts: &Facts) -> (Vec<String>, Option<String>) {
     let domains = &facts.tenant.spec.domains;
     let served: Vec<&Domain> = domains.iter().filter(|domain| standing(facts, &domain.host).is_served()).collect();
-    let primary = served.iter().find(|domain| domain.primary).map(|domain| domain.host.clone());
+    // Links lead to it: not before its certificate is there.
+    let is_reached = |domain: &&&Domain| !matches!(standing(facts, &domain.host), Standing::Unreached(_));
+    let primary = served.iter().filter(is_reached).find(|domain| domain.primary).map(|domain| domain.host.clone());
     (served.iter().map(|domain| domain.host.clone()).collect(), primary)
 }
 
@@ -246,7 +248,11 @@ mod tests {
         assert_eq!(served(&facts), (vec!["proved.acme.test".to_owned()], None));
         facts.domains.get_mut("claimed.acme.test").expect("there").claim = PROVED;
         let both = vec!["proved.acme.test".to_owned(), "claimed.acme.test".to_owned()];
-        assert_eq!(served(&facts), (both, Some("claimed.acme.test".to_owned())));
+        assert_eq!(served(&facts), (both.clone(), Some("claimed.acme.test".to_owned())));
+        let secret = "host-1-tls".to_owned();
+        facts.domains.get_mut("claimed.acme.test").expect("there").edge = Some(EdgeTrouble::NoCertificate { secret });
+        assert_eq!(served(&facts), (both, None), "links do not lead to a host whose certificate is awaited");
+        assert_eq!(condition(&facts).1, Reason::DomainConflict, "the worst is said first");
     }
 
     #[test]
