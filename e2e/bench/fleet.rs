@@ -22,7 +22,7 @@ pub fn entry(number: usize, access: &DatabaseAccess) -> RoutingEntry {
         plan: RoutingPlan { name: "pro".into(), features: vec![], limits: PlanLimits::default() },
         subscription: Subscription::default(),
         database: DatabaseAccess { name: format!("tenant_{uuid}"), ..access.clone() },
-        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
+        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10, ..Queue::default() },
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
         schema_version: None,

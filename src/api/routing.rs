@@ -139,4 +139,26 @@ pub struct Queue {
     pub weight: i32,
     /// Most jobs at a time.
     pub max_processes: i32,
+    /// Whose turn in it is decided where: who queues a job says so there, and who is not of that pool leaves it alone.
+    #[serde(default, skip_serializing_if = "WorkerPool::is_shared")]
+    pub pool: WorkerPool,
+}
+
+/// Who drains a tenant's queue right now.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum WorkerPool {
+    /// The pool that serves all tenants fairly.
+    #[default]
+    Shared,
+    /// Workers of the tenant's own.
+    Dedicated,
+}
+
+impl WorkerPool {
+    /// The pool that serves all tenants fairly.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared)
+    }
 }

@@ -28,7 +28,7 @@ pub(crate) fn entry(uuid: Uuid, hosts: &[&str]) -> RoutingEntry {
             sslmode: "disable".into(),
             ..DatabaseAccess::default()
         },
-        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
+        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10, ..Queue::default() },
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
         schema_version: None,

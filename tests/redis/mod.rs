@@ -198,7 +198,7 @@ pub fn entry() -> RoutingEntry {
             sslmode: "disable".into(),
             ..DatabaseAccess::default()
         },
-        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
+        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10, ..Queue::default() },
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
         schema_version: None,

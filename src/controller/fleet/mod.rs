@@ -37,7 +37,7 @@ pub struct Fleet {
     /// Rung for the writer of each side.
     changed: [Notify; 2],
     woken: mpsc::UnboundedSender<Wake>,
-    /// Who reads routing: the app's Service, without whose endpoints nobody is served, and the workers'.
+    /// Who reads all of routing: the app's Service, without whose endpoints nobody is served, and the workers'.
     routing_readers: [String; 2],
     gate: Gate,
 }
@@ -96,7 +96,13 @@ impl Fleet {
     pub fn routing(&self, uuid: Uuid) -> Published<RoutingEntry> {
         let (state, name) = (self.lock(), routing_slice(slice_of(uuid)));
         let entry = state.slices.get(&name).and_then(|slice| slice.routing(uuid)).cloned();
-        Published { entry, reach: state.reach(&name, uuid, &self.routing_readers) }
+        Published { entry, reach: state.reach(&name, uuid, &self.readers_of(uuid)) }
+    }
+
+    /// Services whose endpoints have to know a tenant's routing: also those of workers of its own, which know no other's.
+    fn readers_of(&self, uuid: Uuid) -> [String; 3] {
+        let [app, workers] = self.routing_readers.clone();
+        [app, workers, names::workers(uuid)]
     }
 
     /// The tenant's pooler entry and who serves it.
@@ -209,7 +215,7 @@ impl Fleet {
         let served: Vec<_> = state
             .pending
             .iter()
-            .filter(|((slice, _), pending)| state.is_served(slice, pending.generation, &self.routing_readers))
+            .filter(|((slice, uuid), pending)| state.is_served(slice, pending.generation, &self.readers_of(*uuid)))
             .map(|(key, _)| key.clone())
             .collect();
         for key in served {

@@ -1,9 +1,11 @@
 //! Names of what lies in Redis. A queue's keys all begin with its name, in a cluster in braces, so that they lie on one
 //! node; those of the ring likewise.
 
+use uuid::Uuid;
+
 use crate::tenancy::redis::Redis;
 
-/// What the ring's keys begin with. No tenant's queue can have that name.
+/// What the shared ring's keys begin with, and with a tenant's uuid those of its own. No tenant's queue can have that name.
 const FLEET: &str = "queues";
 
 /// One queue's keys.
@@ -74,12 +76,14 @@ impl QueueKeys {
     }
 }
 
-/// The ring's keys.
+/// A ring's keys.
 pub(super) struct RingKeys(String);
 
 impl RingKeys {
-    pub(super) fn new(redis: &Redis) -> Self {
-        Self(redis.queue_key(FLEET).into_owned())
+    /// Those of the shared ring, or of the one that is this tenant's own.
+    pub(super) fn new(redis: &Redis, own: Option<Uuid>) -> Self {
+        let name = own.map_or_else(|| FLEET.to_owned(), |tenant| format!("{FLEET}-{tenant}"));
+        Self(redis.queue_key(&name).into_owned())
     }
 
     /// Tenants that have work, ordered by start tag.
