@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod operator;
+mod own_workers;
 mod world;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

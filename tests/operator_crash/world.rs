@@ -32,8 +32,8 @@ const OTHER: &str = "a-pg-crash";
 /// One test's world. Tests of this file run one after the other, since an operator sees every Tenant of the cluster.
 pub struct World {
     pub config: Config,
-    client: Client,
-    namespace: String,
+    pub client: Client,
+    pub namespace: String,
     central: String,
     _turn: tokio::sync::OwnedMutexGuard<()>,
 }
@@ -54,7 +54,7 @@ fn provisioners_password() -> String {
 }
 
 /// Asks until there is an answer.
-async fn until(what: &str, mut ask: impl AsyncFnMut() -> Result<(), String>) {
+pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> Result<(), String>) {
     let deadline = Instant::now() + DEADLINE;
     loop {
         match ask().await {
@@ -176,7 +176,7 @@ impl World {
         .await;
     }
 
-    async fn apply_global<K>(&self, object: &Value, name: &str)
+    pub async fn apply_global<K>(&self, object: &Value, name: &str)
     where
         K: kube::Resource<Scope = k8s_openapi::ClusterResourceScope, DynamicType = ()>
             + Clone
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    fn tenants(&self) -> Api<Tenant> {
+    pub fn tenants(&self) -> Api<Tenant> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
@@ -264,8 +264,12 @@ impl World {
     }
 
     pub async fn create(&self, adopt: Option<String>) {
+        self.create_with("pro", adopt).await;
+    }
+
+    pub async fn create_with(&self, plan: &str, adopt: Option<String>) {
         let tenant = json!({ "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "Tenant", "metadata": { "name": NAME },
-            "spec": { "displayName": "Acme GmbH", "planRef": { "name": "pro" }, "uuid": adopt } });
+            "spec": { "displayName": "Acme GmbH", "planRef": { "name": plan }, "uuid": adopt } });
         self.tenants().create(&PostParams::default(), &serde_json::from_value(tenant).unwrap()).await.unwrap();
     }
 
