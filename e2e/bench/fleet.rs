@@ -47,7 +47,7 @@ pub fn slices(entries: &[RoutingEntry], generation: u64) -> Vec<(String, Vec<u8>
     (0..SLICE_COUNT)
         .map(|number| {
             let tenants = entries.iter().filter(|entry| slice_of(entry.uuid) == number).cloned().collect();
-            let slice = RoutingSlice { schema: SCHEMA, generation, epoch: 1, tenants };
+            let slice = RoutingSlice { schema: SCHEMA, generation, epoch: 1, tenants, ..RoutingSlice::default() };
             (routing_slice(number), serde_json::to_vec(&slice).expect("a slice is plain data"))
         })
         .collect()

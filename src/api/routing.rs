@@ -2,6 +2,8 @@
 //!
 //! Secret `routing-00` … `routing-31` (see [`super::slices`]), key `slice.json`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -20,6 +22,10 @@ pub struct RoutingSlice {
     pub epoch: u64,
     /// Entries ordered by uuid.
     pub tenants: Vec<RoutingEntry>,
+    /// Tenants whose data was dropped for good within the last 30 days, and when (Unix seconds): what readers keep of them
+    /// elsewhere may go. One that is only not in `tenants` may come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<Uuid, i64>,
 }
 
 /// One tenant as the app sees it.

@@ -26,7 +26,7 @@ use crate::apply::gate::Gate;
 use crate::desired::facts::{Published, Reach};
 use crate::desired::names;
 
-use slice::{Entries, Slice};
+use slice::Slice;
 
 /// Readers serve a change within this time, or something is the matter with them.
 const FRESH: Duration = Duration::from_secs(5);
@@ -115,7 +115,7 @@ impl Fleet {
     /// Puts the tenant's routing entry in (Some) or takes it out (None).
     pub fn set_routing(&self, tenant: ObjectRef<Tenant>, uuid: Uuid, entry: Option<RoutingEntry>) {
         let name = routing_slice(slice_of(uuid));
-        self.change(name, Slice::routing_slice, |entries| entries.set_routing(uuid, entry), Some((uuid, tenant)));
+        self.change(name, Slice::routing_slice, |slice| slice.entries.set_routing(uuid, entry), Some((uuid, tenant)));
     }
 
     /// Puts the tenant's pooler entry in (Some) or takes it out (None).
@@ -124,9 +124,16 @@ impl Fleet {
         self.change(
             name,
             || Slice::pooler_slice(server),
-            |entries| entries.set_pooler(uuid, entry),
+            |slice| slice.entries.set_pooler(uuid, entry),
             Some((uuid, tenant)),
         );
+    }
+
+    /// Says to whoever reads routing that a tenant's data was dropped for good.
+    pub fn set_dropped(&self, uuid: Uuid) {
+        let now = Timestamp::now().as_second();
+        let name = routing_slice(slice_of(uuid));
+        self.change(name, Slice::routing_slice, |slice| slice.note_dropped(uuid, now), None);
     }
 
     /// Of a tenant that hibernates: how long it is still awake, if it is. `published`: its routing entry, which tells that it
@@ -165,7 +172,7 @@ impl Fleet {
         self.change(
             pooler_settings(server),
             || Slice::settings_slice(server),
-            |entries| entries.set_settings(settings),
+            |slice| slice.entries.set_settings(settings),
             None,
         );
     }
@@ -187,12 +194,12 @@ impl Fleet {
         &self,
         name: String,
         new: impl FnOnce() -> Slice,
-        change: impl FnOnce(&mut Entries) -> bool,
+        change: impl FnOnce(&mut Slice) -> bool,
         who: Option<(Uuid, ObjectRef<Tenant>)>,
     ) {
         let mut state = self.lock();
         let slice = state.slices.entry(name.clone()).or_insert_with(new);
-        if !change(&mut slice.entries) {
+        if !change(slice) {
             return;
         }
         let side = Side::of(slice);

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use tokio::sync::{Notify, broadcast, mpsc};
 use uuid::Uuid;
 
+use super::may::queue_of;
 use super::ring::{Ring, own_of};
 use super::store::Store;
 use super::worker::{Inner, QUIET, SOON, lock};
@@ -105,7 +106,10 @@ impl<S: Send + Sync + 'static> Inner<S> {
         loop {
             if self.runner.tenancy.routing().is_settled() {
                 match self.ring.may_sweep(SWEEP).await {
-                    Ok(true) => self.sweep_once().await,
+                    Ok(true) => {
+                        self.sweep_once().await;
+                        self.clear_dropped().await;
+                    }
                     Ok(false) => {}
                     Err(error) => tracing::debug!(%error, "sweeping is put off"),
                 }
@@ -127,5 +131,33 @@ impl<S: Send + Sync + 'static> Inner<S> {
             let found = join_all(asked).await;
             self.wake(found.into_iter().flatten()).await;
         }
+    }
+
+    /// Removes what is left of tenants whose data was dropped for good. Those that are only not routed may come back.
+    async fn clear_dropped(&self) {
+        let tenancy = &self.runner.tenancy;
+        if self.settings.tenant.is_some() || !tenancy.routing_is_whole() || !self.settings.trust.is_good() {
+            return;
+        }
+        for tenant in tenancy.routing().dropped() {
+            match self.clear(tenant).await {
+                Ok(0) => {}
+                Ok(keys) => {
+                    tracing::info!(tenant_id = %tenant, keys, "the queue of a tenant whose data was dropped is removed");
+                }
+                Err(error) => {
+                    tracing::warn!(tenant_id = %tenant, %error, "the queue of a tenant whose data was dropped is not removed, the next sweep does it");
+                }
+            }
+        }
+    }
+
+    async fn clear(&self, tenant: Uuid) -> ::redis::RedisResult<u64> {
+        let queue = Store::new(self.redis.clone(), &queue_of(tenant)).clear().await?;
+        let own = Ring::of_pool(self.redis.clone(), Some(tenant)).clear().await?;
+        if queue + own > 0 {
+            self.ring.forget(tenant).await?;
+        }
+        Ok(queue + own)
     }
 }

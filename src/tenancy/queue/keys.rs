@@ -66,6 +66,12 @@ impl QueueKeys {
         self.of("progress")
     }
 
+    /// Everything but results, which go by themselves.
+    pub(super) fn all(&self) -> Vec<String> {
+        let parts = ["jobs", "later", "unique", "running", "leases", "attempts", "errors", "dead", "progress"];
+        std::iter::once(self.0.clone()).chain(parts.map(|part| self.of(part))).collect()
+    }
+
     /// A job's result, for a while.
     pub(super) fn result(&self, id: &str) -> String {
         self.of(&format!("result:{id}"))
@@ -119,6 +125,11 @@ impl RingKeys {
     /// List that idle workers wait at.
     pub(super) fn bell(&self) -> String {
         self.of("bell")
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<String> {
+        ["ring", "due", "held", "woken", "finish", "clock", "bell", "sweep"].map(|part| self.of(part)).into()
     }
 
     /// Held by the worker that looks for queues that nobody was woken for.

@@ -35,6 +35,11 @@ impl May {
     }
 }
 
+/// Name of the queue of a tenant that nobody routes.
+pub(super) fn queue_of(tenant: Uuid) -> String {
+    format!("tenant-{tenant}")
+}
+
 impl<S: Send + Sync + 'static> Inner<S> {
     pub(super) async fn may_serve(&self, tenant: Uuid) -> May {
         let tenancy = &self.runner.tenancy;
@@ -102,7 +107,7 @@ impl<S: Send + Sync + 'static> Inner<S> {
 
     /// Gives up the jobs of a tenant that is no more.
     async fn bury(&self, tenant: Uuid) -> May {
-        let store = Store::new(self.redis.clone(), &format!("tenant-{tenant}"));
+        let store = Store::new(self.redis.clone(), &queue_of(tenant));
         match store.bury("the tenant is no more").await {
             Ok((count, left)) => {
                 tracing::warn!(tenant_id = %tenant, count, "jobs of a tenant that is no more were given up");

@@ -115,6 +115,25 @@ impl Ring {
         call.invoke_async(&mut self.redis.line(Purpose::Default)).await
     }
 
+    /// Forgets a tenant.
+    pub(super) async fn forget(&self, tenant: Uuid) -> RedisResult<()> {
+        let (keys, tenant) = (self.keys(), tenant.to_string());
+        let mut forget = ::redis::pipe();
+        for key in [keys.ring(), keys.due(), keys.held()] {
+            forget.cmd("ZREM").arg(key).arg(&tenant).ignore();
+        }
+        for key in [keys.woken(), keys.finish()] {
+            forget.cmd("HDEL").arg(key).arg(&tenant).ignore();
+        }
+        forget.query_async(&mut self.redis.line(Purpose::Default)).await
+    }
+
+    /// Removes the ring itself, of a tenant that is no more.
+    pub(super) async fn clear(&self) -> RedisResult<u64> {
+        let unlink = ::redis::cmd("UNLINK").arg(self.keys().all()).to_owned();
+        self.redis.query(Purpose::Default, &unlink).await
+    }
+
     /// Takes at most so many of those whose turn it is.
     pub(super) async fn take(&self, most: usize) -> RedisResult<Taken> {
         let keys = self.keys();
