@@ -948,6 +948,8 @@ fn own_workers_go_after_every_reader_knows_that_the_shared_pool_serves_the_tenan
     start.run(usize::MAX);
     let shared = created(1).digest();
     start.plan.workers.mode = WorkerMode::Shared;
+    let first = tenant::plan(&start.facts()).effects;
+    assert!(matches!(first[..], [Effect::PublishRouting { .. }]), "who reads it is waited for in between: {first:?}");
     let steps = start.clone().run(usize::MAX);
     assert_eq!(steps, 2, "the routing entry, and then the Deployment");
     for stop in 0..=steps {
