@@ -17,10 +17,12 @@ use uuid::Uuid;
 use super::context::{Context, Written};
 use super::fleet::Wake;
 use super::tenant::{WATCH_LAG, is_unseen};
+use crate::api::plan::WorkerMode;
 use crate::api::{ANNOTATION_HASH, LABEL_TENANT};
 use crate::desired::facts::{DeploymentFact, WorkersFacts};
 use crate::desired::names;
 use crate::error::chain;
+use crate::observe::ledger::uid;
 
 /// Tenants' own workers, as the watch shows them or newer.
 pub struct Workers {
@@ -84,14 +86,26 @@ pub async fn follow(context: Arc<Context>, events: impl Stream<Item = Result<Dep
             let now = workers.template();
             if now != template {
                 template = now;
-                // Also those that shall have workers of their own and could not.
-                let _ = context.wake.send(Wake::All);
+                wake_all(&context);
             }
         } else if let Some(tenant) = tenant_of(&deployment)
             && let Some((namespace, name)) = context.ledger.holder_of(tenant)
         {
             // A closed channel: the operator is stopping.
             let _ = context.wake.send(Wake::One(ObjectRef::new(&name).within(&namespace)));
+        }
+    }
+}
+
+/// Wakes those that have workers of their own, or shall.
+fn wake_all(context: &Context) {
+    for tenant in context.tenants.state() {
+        let kept = context.ledger.plan_of(uid(&tenant));
+        let plans = [Some(tenant.spec.plan_ref.name.clone()), kept];
+        let mut plans = plans.into_iter().flatten().filter_map(|plan| context.plans.get(&ObjectRef::new(&plan)));
+        if plans.any(|plan| plan.spec.workers.mode == WorkerMode::Dedicated) {
+            // A closed channel: the operator is stopping.
+            let _ = context.wake.send(Wake::One(ObjectRef::from_obj(tenant.as_ref())));
         }
     }
 }
