@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::ApplyError;
 use crate::api::condition::Reason;
-use crate::api::{ANNOTATION_HASH, LABEL_TENANT};
+use crate::api::{ANNOTATION_HASH, ANNOTATION_SCALER, LABEL_TENANT};
 use crate::desired::worker_objects::{Scaler, WorkerObjects};
 
 /// Field manager of the tenant controller.
@@ -38,12 +38,7 @@ pub async fn apply(
     }
     // Before it is scaled away: an autoscaler would start it again.
     for kind in [horizontal(), keda()] {
-        let wanted = match &objects.scaler {
-            Some(Scaler::Horizontal(_)) => kind.kind == horizontal().kind,
-            Some(Scaler::Keda(_)) => kind.kind == keda().kind,
-            None => false,
-        };
-        if !wanted {
+        if objects.scaler.as_ref().is_none_or(|scaler| scaler.kind() != kind.kind) {
             remove(client, namespace, &kind, name).await?;
         }
     }
@@ -59,6 +54,34 @@ pub async fn apply(
     let mut complete = objects.deployment.clone();
     complete["metadata"]["annotations"][ANNOTATION_HASH] = hash.into();
     deployments.patch(name, &parameters, &Patch::Apply(&complete)).await.map_err(failed)
+}
+
+/// Forgets the hash of a Deployment whose Service or autoscaler somebody removed: the next visit writes all of them again.
+/// Whether something was missing.
+///
+/// # Errors
+/// The API server refused it or did not answer.
+pub async fn notice_missing(client: &Client, namespace: &str, deployment: &Deployment) -> Result<bool, ApplyError> {
+    let name = deployment.name_any();
+    let scaler = deployment.annotations().get(ANNOTATION_SCALER);
+    let beside = [service(), horizontal(), keda()];
+    let expected = beside.iter().filter(|kind| kind.kind == "Service" || scaler == Some(&kind.kind));
+    for kind in expected {
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, kind);
+        let found = api.get_metadata_opt(&name).await;
+        let doing = format!("read {} {namespace}/{name}", kind.kind);
+        if found.map_err(|source| ApplyError::kubernetes(doing, source))?.is_none() {
+            let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+            let forget = Patch::Merge(
+                json!({ "metadata": { "uid": deployment.metadata.uid, "annotations": { ANNOTATION_HASH: null } } }),
+            );
+            let forgotten = deployments.patch(&name, &PatchParams::default(), &forget).await;
+            let doing = format!("note on Deployment {namespace}/{name} that its {} is missing", kind.kind);
+            forgotten.map_err(|source| ApplyError::kubernetes(doing, source))?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Removes them: the Deployment, and what it owns goes with it. Jobs that have begun end, for as long as the pods may take.

@@ -254,6 +254,7 @@ async fn resync(context: Arc<Context>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         context.workers.discover(&context.client).await;
+        workers::repair(&context).await;
         match context.ledger.refresh(&context.central).await {
             Ok(()) => orphans::release(&context).await,
             Err(error) => {

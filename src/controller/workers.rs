@@ -19,6 +19,7 @@ use super::fleet::Wake;
 use super::tenant::{WATCH_LAG, is_unseen};
 use crate::api::plan::WorkerMode;
 use crate::api::{ANNOTATION_HASH, LABEL_TENANT};
+use crate::apply;
 use crate::desired::facts::{DeploymentFact, WorkersFacts};
 use crate::desired::names;
 use crate::error::chain;
@@ -106,6 +107,25 @@ fn wake_all(context: &Context) {
         if plans.any(|plan| plan.spec.workers.mode == WorkerMode::Dedicated) {
             // A closed channel: the operator is stopping.
             let _ = context.wake.send(Wake::One(ObjectRef::from_obj(tenant.as_ref())));
+        }
+    }
+}
+
+/// Has what somebody removed beside a Deployment written again: no watch shows it.
+pub async fn repair(context: &Context) {
+    let (client, workers) = (&context.client, &context.workers);
+    let complete = |deployment: &Deployment| {
+        tenant_of(deployment).is_some() && deployment.annotations().contains_key(ANNOTATION_HASH)
+    };
+    for deployment in workers.deployments.state().into_iter().filter(|deployment| complete(deployment)) {
+        let name = deployment.name_any();
+        let noticed = apply::workers::notice_missing(client, &workers.namespace, &deployment);
+        match context.gate.pass("look beside a Deployment", noticed).await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(name, "something beside a tenant's own workers was removed, it is written again");
+            }
+            Err(error) => tracing::warn!(name, error = chain(&error), "could not look beside a tenant's own workers"),
         }
     }
 }

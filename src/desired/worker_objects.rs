@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::api::plan::PlanWorkers;
-use crate::api::{LABEL_TENANT, MANAGED_BY};
+use crate::api::{ANNOTATION_SCALER, LABEL_TENANT, MANAGED_BY};
 
 use super::{credentials, names};
 
@@ -48,6 +48,16 @@ pub enum Scaler {
     Keda(Value),
 }
 
+impl Scaler {
+    /// Its kind.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Horizontal(_) => "HorizontalPodAutoscaler",
+            Self::Keda(_) => "ScaledObject",
+        }
+    }
+}
+
 /// The objects and their hash. A plan's processes bound the pods; one pod does as many jobs at once as the plan allows, so
 /// that more of them come for the sake of CPU alone, and over all of them the plan's bound is kept by the queue.
 pub fn objects(wanted: &Wanted<'_>, template: &Value) -> (WorkerObjects, String) {
@@ -69,9 +79,13 @@ pub fn objects(wanted: &Wanted<'_>, template: &Value) -> (WorkerObjects, String)
         // While it is awake, how many is the autoscaler's word.
         spec["replicas"] = 0.into();
     }
+    let mut deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec });
+    if let Some(scaler) = &scaler {
+        deployment["metadata"]["annotations"] = json!({ ANNOTATION_SCALER: scaler.kind() });
+    }
     let objects = WorkerObjects {
         name,
-        deployment: json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec }),
+        deployment,
         service: json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata,
             "spec": {

@@ -200,6 +200,17 @@ async fn workers_of_a_tenants_own_follow_their_plan_their_template_and_the_tenan
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(own.versions().await, before, "something was written at rest");
 
+    // What no watch shows is put right at a resync.
+    let scalers: Api<HorizontalPodAutoscaler> = Api::namespaced(world.client.clone(), &world.namespace);
+    let removed = own.scaler().await.unwrap().uid();
+    scalers.delete(&own.name(), &DeleteParams::default()).await.unwrap();
+    until("the autoscaler is there again", async || {
+        let found = own.scaler().await.and_then(|found| found.uid());
+        (found.is_some() && found != removed).then_some(()).ok_or_else(|| format!("{found:?}"))
+    })
+    .await;
+    own.becomes("it is complete again", |_| true).await;
+
     own.scale(3).await;
     put_shared_pool(&world, "maintenance-os:2").await;
     own.becomes("the template has changed", |found| {
