@@ -86,6 +86,9 @@ pub struct OperatorSettings {
     /// The Service of the workers; where it has endpoints, they acknowledge routing too.
     #[arg(long, env = "MOS_WORKER_SERVICE", default_value = "maintenance-os-worker")]
     pub worker_service: String,
+    /// The Deployment of the workers that serve all tenants: those of a tenant's own are made from its pod template.
+    #[arg(long, env = "MOS_WORKER_DEPLOYMENT", default_value = "maintenance-os-worker")]
+    pub worker_deployment: String,
     /// How long a login still works after the other one has taken its place, for whoever reads the binding Secret.
     #[arg(long, env = "MOS_ROTATION_OVERLAP", default_value = "2m", value_parser = parse_duration)]
     pub rotation_overlap: Duration,
@@ -214,6 +217,9 @@ pub struct WorkerRoleSettings {
     /// This process's name in logs and leases.
     #[arg(long, env = "POD_NAME", default_value = "maintenance-os-worker")]
     pub identity: String,
+    /// Serves this tenant alone, beside the pool that serves the others: its uuid.
+    #[arg(long, env = "MOS_TENANT")]
+    pub tenant: Option<uuid::Uuid>,
     /// Fewest jobs at once.
     #[arg(long, env = "MOS_MIN_PROCESSES", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub min_processes: u16,

@@ -140,7 +140,14 @@ impl Fleet {
         let mut tenants: Vec<_> = of_slice.map(|(_, tenant)| tenant.clone()).collect();
         change(&mut tenants);
         let generation = self.generation.fetch_add(1, Ordering::SeqCst) as u64 + 1;
-        let content = serde_json::to_vec(&RoutingSlice { schema: SCHEMA, generation, epoch: 1, tenants }).unwrap();
+        let content = serde_json::to_vec(&RoutingSlice {
+            schema: SCHEMA,
+            generation,
+            epoch: 1,
+            tenants,
+            ..RoutingSlice::default()
+        })
+        .unwrap();
         self.changes.unbounded_send(Change { slice: format!("routing-{slice:02}"), content: Some(content) }).unwrap();
     }
 

@@ -22,7 +22,7 @@ pub fn entry(number: usize, access: &DatabaseAccess) -> RoutingEntry {
         plan: RoutingPlan { name: "pro".into(), features: vec![], limits: PlanLimits::default() },
         subscription: Subscription::default(),
         database: DatabaseAccess { name: format!("tenant_{uuid}"), ..access.clone() },
-        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
+        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10, ..Queue::default() },
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
         schema_version: None,
@@ -47,7 +47,7 @@ pub fn slices(entries: &[RoutingEntry], generation: u64) -> Vec<(String, Vec<u8>
     (0..SLICE_COUNT)
         .map(|number| {
             let tenants = entries.iter().filter(|entry| slice_of(entry.uuid) == number).cloned().collect();
-            let slice = RoutingSlice { schema: SCHEMA, generation, epoch: 1, tenants };
+            let slice = RoutingSlice { schema: SCHEMA, generation, epoch: 1, tenants, ..RoutingSlice::default() };
             (routing_slice(number), serde_json::to_vec(&slice).expect("a slice is plain data"))
         })
         .collect()

@@ -144,7 +144,7 @@ fn update(table: &RoutingTable, entries: &[RoutingEntry], done: &AtomicBool) -> 
         if let Some(first) = tenants.first_mut() {
             first.display_name = format!("Company {generation}");
         }
-        let slice = RoutingSlice { schema: SCHEMA, generation, epoch: 1, tenants };
+        let slice = RoutingSlice { schema: SCHEMA, generation, epoch: 1, tenants, ..RoutingSlice::default() };
         let content = serde_json::to_vec(&slice).expect("a slice is plain data");
         table.update(&routing_slice(number), Some(&content)).expect("a newer slice is taken");
         std::thread::sleep(UPDATE.saturating_sub(begun.elapsed()));

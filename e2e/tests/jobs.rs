@@ -33,7 +33,8 @@ async fn an_import_is_done_once_although_its_worker_is_killed() {
         })
         .await;
         let pods = world.pods(OPERATOR);
-        let workers = ListParams::default().labels("app.kubernetes.io/component=worker");
+        // Those of the tenant's own too, which its plan gives it.
+        let workers = ListParams::default().labels("app.kubernetes.io/component in (worker, dedicated-worker)");
         for pod in pods.list(&workers).await.expect("listing workers") {
             let now = DeleteParams::default().grace_period(0);
             pods.delete(&pod.name_any(), &now).await.expect("killing a worker");

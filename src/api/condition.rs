@@ -23,7 +23,7 @@ pub enum ConditionType {
     RouteReady,
     /// The customer's own hosts are proved.
     DomainsVerified,
-    /// The queue is drained.
+    /// Somebody drains the queue: the shared pool, or workers of the tenant's own.
     WorkersReady,
     /// The newest backup is young enough.
     BackupFresh,
@@ -132,6 +132,8 @@ reasons! {
     DeletionBlocked,
     /// No app endpoint is ready.
     NoReaders,
+    /// None of the workers of the tenant's own is available; the shared pool does its jobs.
+    NoWorkers,
     /// The ledger has no row for a uuid that was given out.
     LedgerLost,
     /// An object of that name exists and is not ours.

@@ -51,6 +51,9 @@ pub const ANNOTATION_CHECK_DOMAINS: &str = "tenancy.maintenance-os.com/check-dom
 /// Hash of the desired state, so that an unchanged object is not written again.
 pub const ANNOTATION_HASH: &str = "tenancy.maintenance-os.com/desired-hash";
 
+/// On the Deployment of a tenant's own workers: kind of the autoscaler beside it; absent: there is none.
+pub const ANNOTATION_SCALER: &str = "tenancy.maintenance-os.com/scaler";
+
 /// Names another object.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub struct NameRef {

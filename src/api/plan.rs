@@ -124,19 +124,19 @@ impl Default for PlanDatabase {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.minProcesses <= self.maxProcesses").message("workers.minProcesses must not exceed workers.maxProcesses"))]
 pub struct PlanWorkers {
-    /// Shared: the pool that serves all tenants fairly. Dedicated: a Deployment of the tenant's own, which is not made yet:
-    /// the pool serves these tenants too.
+    /// Shared: the pool that serves all tenants fairly. Dedicated: a Deployment of the tenant's own, made from the pod
+    /// template of the pool, which does the jobs whenever none of its pods is available.
     #[serde(default)]
     pub mode: WorkerMode,
     /// Share of the shared pool in relation to other tenants.
     #[serde(default = "default_weight")]
     #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
-    /// Fewest processes (Dedicated).
+    /// Fewest pods (Dedicated). With 0 there are none while there is nothing to do, where the cluster has KEDA; else one.
     #[serde(default = "default_min_processes")]
     #[schemars(range(min = 0, max = 10))]
     pub min_processes: i32,
-    /// Most jobs at a time over all pods.
+    /// Most jobs at a time over all pods; with Dedicated also the most pods.
     #[serde(default = "default_max_processes")]
     #[schemars(range(min = 1, max = 10))]
     pub max_processes: i32,

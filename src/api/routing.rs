@@ -2,6 +2,8 @@
 //!
 //! Secret `routing-00` … `routing-31` (see [`super::slices`]), key `slice.json`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -20,6 +22,10 @@ pub struct RoutingSlice {
     pub epoch: u64,
     /// Entries ordered by uuid.
     pub tenants: Vec<RoutingEntry>,
+    /// Tenants whose data was dropped for good within the last 30 days, and when (Unix seconds): what readers keep of them
+    /// elsewhere may go. One that is only not in `tenants` may come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<Uuid, i64>,
 }
 
 /// One tenant as the app sees it.
@@ -139,4 +145,26 @@ pub struct Queue {
     pub weight: i32,
     /// Most jobs at a time.
     pub max_processes: i32,
+    /// Whose turn in it is decided where: who queues a job says so there, and who is not of that pool leaves it alone.
+    #[serde(default, skip_serializing_if = "WorkerPool::is_shared")]
+    pub pool: WorkerPool,
+}
+
+/// Who drains a tenant's queue right now.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum WorkerPool {
+    /// The pool that serves all tenants fairly.
+    #[default]
+    Shared,
+    /// Workers of the tenant's own.
+    Dedicated,
+}
+
+impl WorkerPool {
+    /// The pool that serves all tenants fairly.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared)
+    }
 }

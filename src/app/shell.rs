@@ -95,6 +95,7 @@ fn notice(query: &str) -> Option<&'static str> {
         "sample" => "Filled with sample data. Look around.",
         "removed" => "Removed.",
         "sent" => "Sent.",
+        "discarded" => "Discarded. It is not tried again.",
         "retried" => "Tried again. It takes a moment.",
         _ => return None,
     })

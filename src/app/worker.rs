@@ -1,4 +1,4 @@
-//! The worker: does what requests leave for later, for every tenant.
+//! The worker: does what requests leave for later, for every tenant, or for one that has workers of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,21 +9,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::jobs::{self, PlanRoutines};
 use super::{product, small_servers, source, tenancy_settings};
-use crate::api::slices::routing_slices;
+use crate::api::slices::{routing_slice, routing_slices, slice_of};
 use crate::settings::WorkerRoleSettings;
 use crate::slices::{Health, changes};
 use crate::tenancy::Tenancy;
 use crate::tenancy::queue::daily::Daily;
 use crate::tenancy::queue::{Trust, Worker, WorkerSettings};
 
-/// Does every tenant's jobs until `stop`, or until it has grown too large; then ends those that it has begun.
+/// Does tenants' jobs until `stop`, or until it has grown too large; then ends those that it has begun.
 ///
 /// # Errors
 /// A setting makes no sense, the cluster is not reachable, or an address cannot be bound.
 pub async fn run(settings: Box<WorkerRoleSettings>, stop: CancellationToken) -> anyhow::Result<()> {
     let tenancy = Tenancy::new(&tenancy_settings(&settings.app)?)?;
     let product = product(&settings.app, &tenancy)?;
-    let names = routing_slices();
+    // One that serves a tenant alone has no business with the others' passwords, and nobody waits for it because of them.
+    let names = settings.tenant.map_or_else(routing_slices, |tenant| vec![routing_slice(slice_of(tenant))]);
     let health = Health::new(names.len());
     let trust = Trust::of({
         let health = health.clone();
@@ -43,8 +44,14 @@ pub async fn run(settings: Box<WorkerRoleSettings>, stop: CancellationToken) -> 
     // when every reader has the new one, and a worker is one.
     let never = CancellationToken::new();
     let small = small_servers(&settings.app, &tenancy, health, stopping.clone(), registry, &never);
-    tracing::info!(processes = settings.max_processes, "doing tenants' jobs");
-    let daily = Daily::<PlanRoutines>::new(&tenancy).run();
+    tracing::info!(processes = settings.max_processes, tenant_id = ?settings.tenant, "doing tenants' jobs");
+    let daily = async {
+        // The shared pool queues them, also for tenants that have workers of their own.
+        match settings.tenant {
+            None => Daily::<PlanRoutines>::new(&tenancy).run().await,
+            Some(_) => std::future::pending().await,
+        }
+    };
     let not_ready = async {
         stop.cancelled().await;
         stopping.store(true, Ordering::Relaxed);
@@ -66,6 +73,7 @@ fn worker_settings(settings: &WorkerRoleSettings) -> WorkerSettings {
     WorkerSettings {
         // A pod's name alone comes back with a restart of its container.
         name: format!("{}/{}", settings.identity, uuid::Uuid::new_v4()),
+        tenant: settings.tenant,
         balance: settings.balance(),
         tries: settings.tries,
         timeout: settings.timeout,

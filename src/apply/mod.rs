@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod migrate;
 pub mod objects;
 pub mod sql;
+pub mod workers;
 
 use crate::api::condition::Reason;
 use crate::desired::effect::Health;

@@ -19,6 +19,7 @@ use super::domains::Domains;
 use super::edge::Troubles;
 use super::fleet::{Fleet, Wake};
 use super::servers::Servers;
+use super::workers::Workers;
 use crate::api::tenant::TenantStatus;
 use crate::api::{DatabaseServer, Plan, Tenant};
 use crate::apply::gate::Gate;
@@ -50,6 +51,8 @@ pub struct Context {
     pub tenants: Store<Tenant>,
     /// Binding Secrets in each tenant namespace, without their data.
     pub bindings: Vec<(String, Store<PartialObjectMeta<Secret>>)>,
+    /// Tenants' own workers.
+    pub workers: Workers,
     /// Has Tenants looked at again.
     pub wake: mpsc::UnboundedSender<Wake>,
     /// Has a DatabaseServer looked at again.

@@ -16,6 +16,7 @@ mod tenant;
 mod tls;
 mod undecodable;
 mod watch;
+mod workers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -109,6 +110,7 @@ pub async fn operate(
         .iter()
         .map(|namespace| (namespace.clone(), watch::bindings(&client, namespace)))
         .collect();
+    let (own_workers, deployment_events) = workers::watch(&client, &settings.namespace, &settings.worker_deployment);
     let binding_stores = bindings.iter().map(|(namespace, (store, _))| (namespace.clone(), store.clone())).collect();
     let context = Arc::new(Context {
         client: client.clone(),
@@ -119,6 +121,7 @@ pub async fn operate(
         plans,
         tenants: tenants.clone(),
         bindings: binding_stores,
+        workers: own_workers,
         wake,
         wake_server,
         refill: Notify::new(),
@@ -139,6 +142,7 @@ pub async fn operate(
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(watch::follow_plans(Arc::clone(&context), plan_events));
+    tasks.spawn(workers::follow(Arc::clone(&context), deployment_events));
     for (namespace, (_, events)) in bindings {
         tasks.spawn(watch::follow_bindings(Arc::clone(&context), namespace, events));
     }
@@ -189,6 +193,7 @@ async fn lead(
     let dns = Dns::new(&context.settings.dns_servers)?;
     tasks.spawn(domains::run(Arc::clone(&context), dns, stop.clone()));
     tasks.spawn(edge::run(Arc::clone(&context), stop.clone()));
+    context.workers.discover(&client).await;
     start::first_visits(&context, &stop).await;
     tasks.spawn(server::pool::refill(Arc::clone(&context), stop.clone()));
     tasks.spawn(resync(Arc::clone(&context), stop.clone()));
@@ -256,6 +261,8 @@ async fn resync(context: Arc<Context>, stop: CancellationToken) {
             () = tokio::time::sleep(context.settings.resync) => {}
             () = stop.cancelled() => return,
         }
+        context.workers.discover(&context.client).await;
+        workers::repair(&context).await;
         match context.ledger.refresh(&context.central).await {
             Ok(()) => orphans::release(&context).await,
             Err(error) => {

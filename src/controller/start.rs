@@ -44,6 +44,7 @@ pub async fn read(context: &Arc<Context>, term: u64, stop: &CancellationToken) -
 pub async fn caches(context: &Arc<Context>) -> anyhow::Result<()> {
     context.tenants.wait_until_ready().await.context("reading the Tenants")?;
     context.plans.wait_until_ready().await.context("reading the Plans")?;
+    context.workers.wait_until_ready().await.context("reading the Deployments")?;
     for (namespace, store) in &context.bindings {
         store.wait_until_ready().await.with_context(|| format!("reading the binding Secrets of {namespace}"))?;
     }

@@ -2,16 +2,16 @@
 //! top reaches the state that an undisturbed run reaches, and then plans nothing more.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use uuid::Uuid;
 
 use crate::api::condition::Reason;
-use crate::api::plan::PlanSpec;
+use crate::api::plan::{PlanSpec, WorkerMode};
 use crate::api::pooler::{PoolerEntry, PoolerUser};
-use crate::api::routing::RoutingEntry;
+use crate::api::routing::{RoutingEntry, WorkerPool};
 use crate::api::server::DatabaseServerSpec;
 use crate::api::tenant::{Credentials, DeletionPolicy, Tenant, TenantSpec, TenantState, TenantStatus};
 use crate::api::{ANNOTATION_ROTATE, FINALIZER, NameRef};
@@ -19,8 +19,8 @@ use crate::api::{ANNOTATION_ROTATE, FINALIZER, NameRef};
 use super::catalogue::Catalogue;
 use super::effect::{DatabaseSeen, Effect, Health};
 use super::facts::{
-    Attempt, Facts, LedgerFact, LedgerRow, LedgerState, MarkedData, PoolerAddress, Published, Reach, Refusal,
-    SecretFact, Seen, ServerFacts,
+    Attempt, DeploymentFact, Facts, LedgerFact, LedgerRow, LedgerState, MarkedData, PoolerAddress, Published, Reach,
+    Refusal, SecretFact, Seen, ServerFacts, WorkersFacts,
 };
 use super::scram::Credential;
 use super::sql::Statement;
@@ -67,6 +67,8 @@ struct World {
     plan: PlanSpec,
     sessions: i64,
     attempt: Attempt,
+    /// Its own workers.
+    own: WorkersFacts,
     /// What the server has promised to this tenant and others, and may promise.
     promised: (i64, i64),
 }
@@ -96,6 +98,10 @@ impl World {
             plan: PlanSpec { active: true, ..PlanSpec::default() },
             sessions: 0,
             attempt: Attempt::Unknown,
+            own: WorkersFacts {
+                template: Some(Arc::new(serde_json::json!({ "spec": { "containers": [{}] } }))),
+                ..WorkersFacts::default()
+            },
             promised: (25, 100),
         };
         world.apply_object(Uuid::from_u128(77), None);
@@ -215,6 +221,7 @@ impl World {
             warm,
             credential: credential(&self.password()),
             tenant: object,
+            workers: self.own.clone(),
             pooler: Published { entry: self.pooler.clone(), reach: self.reach.clone() },
             routing: Published { entry: self.routing.clone(), reach: self.reach.clone() },
             binding: Seen::Known(self.binding.clone().map(|hash| SecretFact { ours: true, hash: Some(hash) })),
@@ -252,9 +259,46 @@ impl World {
             Effect::WithdrawRouting => self.routing = None,
             Effect::WriteBinding { hash, .. } => self.binding = Some(hash.clone()),
             Effect::WriteWelcome { hash, .. } => self.welcome = Some(hash.clone()),
+            Effect::ApplyWorkers { objects, hash } => self.apply_workers(&objects.deployment, hash),
+            Effect::DeleteWorkers { .. } => {
+                let pool = self.routing.as_ref().map(|entry| entry.queue.pool);
+                assert_ne!(pool, Some(WorkerPool::Dedicated), "jobs are still left to workers that go");
+                self.own.deployment = None;
+            }
             Effect::Release { database } => self.release(*database),
             Effect::Quarantine { .. } => self.row_mut().state = LedgerState::Quarantined,
         }
+    }
+
+    fn apply_workers(&mut self, deployment: &serde_json::Value, hash: &str) {
+        let asleep = deployment["spec"]["replicas"] == 0;
+        let before = self.own.deployment.take();
+        let (replicas, available) = before.map_or((1, 0), |before| (before.replicas.max(1), before.available));
+        self.own.deployment = Some(DeploymentFact {
+            hash: Some(hash.to_owned()),
+            replicas: if asleep { 0 } else { replicas },
+            available: if asleep { 0 } else { available },
+            since: self.now(),
+        });
+    }
+
+    /// So many of its own workers are available from now on.
+    fn set_available(&mut self, count: i32) {
+        let since = self.now();
+        let there = self.own.deployment.as_mut().expect("it has workers of its own");
+        (there.available, there.since) = (count, since);
+    }
+
+    fn pool(&self) -> WorkerPool {
+        self.routing.as_ref().expect("routed").queue.pool
+    }
+
+    /// Writes the status, and returns value and reason of a condition.
+    fn say(&mut self, kind: &str) -> (String, String) {
+        let status = status::status(&self.facts(), &tenant::plan(&self.facts()), None);
+        let found = status.conditions.iter().find(|condition| condition.type_ == kind).expect("written").clone();
+        self.object.as_mut().expect("there").status = Some(status);
+        (found.status, found.reason)
     }
 
     fn ledger(&self, row: Option<LedgerRow>) -> LedgerFact {
@@ -822,4 +866,135 @@ fn a_larger_plan_gets_its_connections_only_where_the_server_has_them_left() {
     world.catalogue.databases.get_mut(&names::database(UUID)).expect("there").connection_limit = 5;
     world.run(usize::MAX);
     assert_eq!(limit(&world), 40);
+}
+
+fn dedicated() -> World {
+    let mut world = World::new(1);
+    world.plan.workers.mode = WorkerMode::Dedicated;
+    world
+}
+
+fn word(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn the_shared_pool_does_the_jobs_until_workers_of_the_tenants_own_are_there() {
+    let mut world = dedicated();
+    world.run(usize::MAX);
+    assert!(world.own.deployment.is_some() && world.routing.is_some());
+    assert_eq!(world.pool(), WorkerPool::Shared);
+    assert_eq!(world.say("WorkersReady"), word("False", "Provisioning"));
+    assert_eq!(
+        (world.say("Ready").0, world.say("Serving").0),
+        ("False".into(), "True".into()),
+        "asked for, not in place"
+    );
+    world.set_available(1);
+    world.run(usize::MAX);
+    assert_eq!(world.pool(), WorkerPool::Dedicated);
+    assert_eq!((world.say("WorkersReady"), world.say("Ready").0), (word("True", "Active"), "True".into()));
+    // What they are made from changes.
+    world.own.template = Some(Arc::new(serde_json::json!({ "spec": { "containers": [{ "image": "new" }] } })));
+    assert_eq!(world.run(usize::MAX), 1);
+    world.plan.workers.max_processes = 3;
+    assert_eq!(world.run(usize::MAX), 2, "the Deployment and the routing entry");
+}
+
+#[test]
+fn own_workers_that_are_missed_leave_the_jobs_to_the_shared_pool_and_the_tenant_ready() {
+    let mut world = dedicated();
+    world.run(usize::MAX);
+    world.set_available(1);
+    world.run(usize::MAX);
+    assert_eq!(world.say("Ready").0, "True");
+    world.clock = 100;
+    world.set_available(0);
+    assert_eq!(world.run(usize::MAX), 0, "a pod that starts anew is waited for");
+    assert_eq!((world.say("WorkersReady"), world.say("Ready").0), (word("False", "NoWorkers"), "True".into()));
+    assert_eq!(status::next_change(&world.facts()), Timestamp::from_second(160).ok());
+    world.clock = 160;
+    world.run(usize::MAX);
+    assert_eq!(world.pool(), WorkerPool::Shared);
+    assert_eq!((world.say("WorkersReady"), world.say("Ready").0), (word("False", "NoWorkers"), "True".into()));
+    assert_eq!(status::next_change(&world.facts()), None);
+    world.set_available(2);
+    world.run(usize::MAX);
+    assert_eq!((world.pool(), world.say("WorkersReady")), (WorkerPool::Dedicated, word("True", "Active")));
+    // Scaled to none, because there is nothing to do: nobody is missed, and nobody waits for a minute.
+    world.own.deployment.as_mut().expect("there").replicas = 0;
+    world.set_available(0);
+    world.run(usize::MAX);
+    assert_eq!((world.pool(), world.say("WorkersReady")), (WorkerPool::Shared, word("True", "Active")));
+}
+
+#[test]
+fn a_tenant_that_sleeps_or_is_suspended_has_no_pods_and_is_ready_while_they_start_again() {
+    for (state, reason) in [(TenantState::Suspended, "Suspended"), (TenantState::Hibernated, "Hibernated")] {
+        let mut world = dedicated();
+        world.run(usize::MAX);
+        world.set_available(1);
+        world.run(usize::MAX);
+        world.say("Ready");
+        world.spec().state = state;
+        world.run(usize::MAX);
+        assert_eq!(world.own.deployment.as_ref().map(|there| there.replicas), Some(0));
+        assert_eq!((world.pool(), world.say("WorkersReady")), (WorkerPool::Shared, word("True", reason)));
+        world.spec().state = TenantState::Active;
+        world.run(usize::MAX);
+        assert_eq!(world.own.deployment.as_ref().map(|there| there.replicas), Some(1));
+        assert_eq!((world.say("WorkersReady"), world.say("Ready").0), (word("False", "NoWorkers"), "True".into()));
+        world.set_available(1);
+        world.run(usize::MAX);
+        assert_eq!(world.pool(), WorkerPool::Dedicated);
+    }
+}
+
+#[test]
+fn own_workers_go_after_every_reader_knows_that_the_shared_pool_serves_the_tenant_wherever_that_stops() {
+    let mut start = dedicated();
+    start.run(usize::MAX);
+    start.set_available(1);
+    start.run(usize::MAX);
+    let shared = created(1).digest();
+    start.plan.workers.mode = WorkerMode::Shared;
+    let first = tenant::plan(&start.facts()).effects;
+    assert!(matches!(first[..], [Effect::PublishRouting { .. }]), "who reads it is waited for in between: {first:?}");
+    let steps = start.clone().run(usize::MAX);
+    assert_eq!(steps, 2, "the routing entry, and then the Deployment");
+    for stop in 0..=steps {
+        let mut world = start.clone();
+        world.run(stop);
+        world.restart();
+        // The assertion is where the effect is executed.
+        world.run(usize::MAX);
+        assert_eq!(world.say("WorkersReady"), word("True", "Active"));
+        world.object.as_mut().expect("there").status = None;
+        assert_eq!(world.digest(), shared, "after {stop}");
+    }
+    let mut behind = start.clone();
+    behind.run(1);
+    behind.reach = Reach::Behind { readers: vec!["app-1".into()], waited: std::time::Duration::ZERO };
+    assert_eq!(behind.run(usize::MAX), 0, "app-1 still sends jobs to them");
+    assert!(behind.own.deployment.is_some());
+}
+
+#[test]
+fn a_delete_takes_own_workers_away_before_the_pooler_and_a_pool_that_is_not_there_is_no_trouble() {
+    let mut world = dedicated();
+    world.run(usize::MAX);
+    world.set_available(1);
+    world.run(usize::MAX);
+    world.delete(DeletionPolicy::Retain);
+    let mut seen = false;
+    while world.run(1) == 1 {
+        let gone = world.own.deployment.is_none();
+        assert!(gone || world.pooler.is_some(), "workers without a database");
+        seen |= gone && world.pooler.is_some();
+    }
+    assert!(seen && world.object.is_none());
+    let mut without = dedicated();
+    without.own.template = None;
+    without.run(usize::MAX);
+    assert_eq!((without.own.deployment.is_none(), without.say("Ready").0), (true, "True".into()));
 }

@@ -7,6 +7,7 @@ use crate::api::pooler::PoolerEntry;
 use crate::api::routing::RoutingEntry;
 
 use super::sql::Batch;
+use super::worker_objects::WorkerObjects;
 
 /// One write. Each is idempotent, or fails when it was done already and is decided anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,18 @@ pub enum Effect {
         /// Hash of what the Secret is for.
         hash: String,
     },
+    /// Writes the objects of the tenant's own workers.
+    ApplyWorkers {
+        /// The objects.
+        objects: Box<WorkerObjects>,
+        /// Their hash, noted when all of them are written.
+        hash: String,
+    },
+    /// Removes the tenant's own workers.
+    DeleteWorkers {
+        /// Name of their objects.
+        name: String,
+    },
     /// Notes in the ledger that the object is gone and its data kept, or that there never was any.
     Release {
         /// Whether the database is on its server.
@@ -117,6 +130,8 @@ impl Effect {
             Self::WithdrawRouting => "withdraw_routing",
             Self::WriteBinding { .. } => "write_binding",
             Self::WriteWelcome { .. } => "write_welcome",
+            Self::ApplyWorkers { .. } => "apply_workers",
+            Self::DeleteWorkers { .. } => "delete_workers",
             Self::Release { .. } => "release",
             Self::Quarantine { .. } => "quarantine",
         }
@@ -138,6 +153,8 @@ impl Effect {
             Self::WithdrawRouting => "withdraw the routing entry".into(),
             Self::WriteBinding { .. } => "write the binding Secret".into(),
             Self::WriteWelcome { .. } => "write the welcome Secret".into(),
+            Self::ApplyWorkers { objects, .. } => format!("write Deployment {}", objects.name),
+            Self::DeleteWorkers { name } => format!("delete Deployment {name}"),
             Self::Release { .. } => "release in the ledger".into(),
             Self::Quarantine { .. } => "begin the quarantine in the ledger".into(),
         }

@@ -4,6 +4,7 @@
 //! a reason to make or to destroy anything.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -279,6 +280,30 @@ pub struct DomainFact {
     pub edge: Option<EdgeTrouble>,
 }
 
+/// What is seen of a tenant's own workers, and what they are made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkersFacts {
+    /// Pod template of the shared pool's Deployment; None: there are no workers.
+    pub template: Option<Arc<serde_json::Value>>,
+    /// Their Deployment.
+    pub deployment: Option<DeploymentFact>,
+    /// The cluster has KEDA's ScaledObjects.
+    pub keda: bool,
+}
+
+/// The Deployment of a tenant's own workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeploymentFact {
+    /// Hash of all their objects, noted on it when each of them was written.
+    pub hash: Option<String>,
+    /// Pods that are asked for, by us or by the autoscaler.
+    pub replicas: i32,
+    /// Pods that are available.
+    pub available: i32,
+    /// Where none is available: since when.
+    pub since: Timestamp,
+}
+
 /// Everything that is seen of one Tenant.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -332,6 +357,8 @@ pub struct Facts {
     pub binding: Seen<Option<SecretFact>>,
     /// The welcome Secret.
     pub welcome: Seen<Option<SecretFact>>,
+    /// Its own workers.
+    pub workers: WorkersFacts,
 }
 
 impl Facts {

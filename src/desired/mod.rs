@@ -28,6 +28,8 @@ pub mod status;
 pub mod teardown;
 pub mod tenant;
 pub mod welcome;
+pub mod worker_objects;
+pub mod workers;
 
 use crate::api::condition::{ConditionType, Reason};
 

@@ -20,6 +20,7 @@ pub const TEMPLATE_BUILD: &str = "maintenance_os_template_build";
 const TEMPLATE_PREFIX: &str = "maintenance_os_template_";
 /// Databases of the warm pool begin with it.
 pub const WARM_PREFIX: &str = "maintenance_os_warm_";
+const WORKERS_PREFIX: &str = "worker-";
 const CLONING_PREFIX: &str = "maintenance_os_cloning_";
 
 /// Which of a tenant's two logins is in use; rotation goes from one to the other.
@@ -140,6 +141,16 @@ pub fn binding(tenant: &str) -> String {
 /// Deployment, Service and accounts of a server's pooler.
 pub fn pooler(server: &str) -> String {
     format!("pooler-{server}")
+}
+
+/// Deployment, Service and autoscaler of a tenant's own workers.
+pub fn workers(uuid: Uuid) -> String {
+    format!("{WORKERS_PREFIX}{uuid}")
+}
+
+/// Whether something of this name is of a tenant's own workers.
+pub fn is_of_workers(name: &str) -> bool {
+    name.strip_prefix(WORKERS_PREFIX).is_some_and(|rest| Uuid::parse_str(rest).is_ok())
 }
 
 /// Secret with the passwords of migrator and backup, made by the operator.

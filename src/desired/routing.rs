@@ -14,7 +14,7 @@ use crate::api::tenant::TenantState;
 
 use super::effect::{Effect, PartPlan};
 use super::facts::{Facts, LedgerRow, Reach};
-use super::{hosts, names, wait_for_readers, was_ready};
+use super::{hosts, names, wait_for_readers, was_ready, workers};
 
 /// The routing entry.
 pub fn plan(facts: &Facts, wanted: &RoutingEntry) -> PartPlan {
@@ -69,6 +69,7 @@ pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: Database
             name: names::queue(row.uuid),
             weight: plan.workers.weight,
             max_processes: plan.workers.max_processes,
+            pool: workers::pool(facts, plan),
         },
         storage_prefix: names::storage_prefix(row.uuid),
         sleeps: tenant.spec.state == TenantState::Hibernated,

@@ -12,7 +12,7 @@ use crate::api::tenant::{CredentialsStatus, DatabaseStatus, TenantState, TenantS
 use super::effect::Health;
 use super::facts::{Facts, LedgerFact, Reach, Refusal, Seen};
 use super::tenant::{ORDER, Outlook};
-use super::{hosts, names, rotation, routing};
+use super::{hosts, names, rotation, routing, workers};
 
 /// The status that the Tenant is to have. `failure`: what went wrong with an effect just now.
 pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> TenantStatus {
@@ -73,6 +73,10 @@ fn part(writer: &mut Writer<'_>, condition: ConditionType, health: Option<&Healt
         Some(Health::Ready(_)) if condition == ConditionType::DomainsVerified => {
             let (verified, reason, message) = hosts::condition(writer.facts);
             writer.set(condition, Some(verified), reason, &message);
+        }
+        Some(Health::Ready(message)) if condition == ConditionType::WorkersReady => {
+            let (value, reason) = workers::word(writer.facts);
+            writer.set(condition, Some(value), reason, message);
         }
         Some(Health::Ready(message)) => writer.set(condition, Some(true), Reason::Active, message),
         Some(Health::Progressing(reason, message) | Health::Blocked(reason, message)) => {
@@ -210,7 +214,7 @@ pub fn next_change(facts: &Facts) -> Option<Timestamp> {
     let row = facts.row()?;
     let lapses = lapses_at(&routing::subscription(facts, row), facts.now);
     let sleeps = facts.awake_until.filter(|until| *until > facts.now);
-    [lapses, sleeps, rotation::next_change(facts)].into_iter().flatten().min()
+    [lapses, sleeps, rotation::next_change(facts), workers::next_change(facts)].into_iter().flatten().min()
 }
 
 /// The uuid that a Tenant claims to have, for a row that the ledger lost.

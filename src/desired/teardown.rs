@@ -1,6 +1,6 @@
 //! What a delete does, in the reverse order of what a create did.
 //!
-//! Routing goes first, then the pooler entry, then the logins, then the ledger's row is released or put into quarantine,
+//! Routing goes first, then workers of its own, then the pooler entry, then the logins, then the ledger's row is released or put into quarantine,
 //! and last the finalizer. Data is never dropped here: `Retain` keeps it, `Delete` puts it into quarantine, and only the
 //! ledger's own clock ends a quarantine (decision D12).
 
@@ -55,6 +55,9 @@ pub fn plan(facts: &Facts) -> Outlook {
     }
     if facts.routing.reach.is_behind() {
         return wait("waiting until no app endpoint routes it any more");
+    }
+    if facts.workers.deployment.is_some() {
+        return act(vec![Effect::DeleteWorkers { name: names::workers(row.uuid) }]);
     }
     if let (Some(_), Some(server)) = (&facts.pooler.entry, &row.server) {
         return act(vec![Effect::WithdrawPooler { server: server.clone() }]);

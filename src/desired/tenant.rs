@@ -13,7 +13,9 @@ use super::database::Wanted;
 use super::effect::{Effect, Health, PartPlan};
 use super::facts::{Attempt, Facts, LedgerRow, LedgerState, PoolerAddress, Seen, ServerFacts};
 use super::rotation::{self, Logins};
-use super::{budget, credentials, names, plan, pooler, provisioning, registration, routing, status, teardown, welcome};
+use super::{
+    budget, credentials, names, plan, pooler, provisioning, registration, routing, status, teardown, welcome, workers,
+};
 
 /// What is to be done next for a Tenant, and how it stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,6 +51,7 @@ pub const ORDER: &[ConditionType] = &[
     ConditionType::PoolReady,
     ConditionType::RouteReady,
     ConditionType::DomainsVerified,
+    ConditionType::WorkersReady,
 ];
 
 /// What is to be done next.
@@ -92,6 +95,10 @@ fn parts(facts: &Facts, row: &LedgerRow, outlook: &mut Outlook) {
         return;
     };
     serve(facts, row, server, plan, outlook);
+    // Last, and not before customers are routed: nobody goes unserved because of them.
+    if facts.routing.entry.is_some() {
+        outlook.take(ConditionType::WorkersReady, workers::plan(facts, row, plan));
+    }
 }
 
 /// Database, pooler, routing and binding of a tenant that has a server and a plan.

@@ -91,6 +91,7 @@ struct Slice {
     epoch: u64,
     generation: u64,
     tenants: Vec<Routed>,
+    dropped: Vec<Uuid>,
 }
 
 /// An entry with its hosts in the form that the map is keyed by, made once per change and shared by all later maps.
@@ -125,6 +126,14 @@ impl RoutingTable {
     /// All of them.
     pub fn tenants(&self) -> Vec<Arc<RoutingEntry>> {
         self.published.load().tenants.values().cloned().collect()
+    }
+
+    /// Those whose data was dropped for good, as far as any slice says so and none routes them.
+    pub fn dropped(&self) -> Vec<Uuid> {
+        let published = self.published.load();
+        let slices = self.lock();
+        let all = slices.by_name.values().flat_map(|slice| &slice.dropped);
+        all.filter(|uuid| !published.tenants.contains_key(uuid)).copied().collect()
     }
 
     /// Number of hosts that are served.
@@ -214,7 +223,8 @@ fn take(document: RoutingSlice, served: Option<&Slice>) -> (Slice, Vec<Arc<Routi
         }
     };
     let tenants = document.tenants.into_iter().map(keep_or_make).collect();
-    (Slice { epoch: document.epoch, generation: document.generation, tenants }, changed)
+    let dropped = document.dropped.into_keys().collect();
+    (Slice { epoch: document.epoch, generation: document.generation, tenants, dropped }, changed)
 }
 
 /// A host that is not canonical could never be asked for, so it is left out, and said once.

@@ -28,7 +28,7 @@ pub(crate) fn entry(uuid: Uuid, hosts: &[&str]) -> RoutingEntry {
             sslmode: "disable".into(),
             ..DatabaseAccess::default()
         },
-        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
+        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10, ..Queue::default() },
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
         schema_version: None,
@@ -37,6 +37,7 @@ pub(crate) fn entry(uuid: Uuid, hosts: &[&str]) -> RoutingEntry {
 
 /// A slice as the operator writes it.
 pub(crate) fn slice(epoch: u64, generation: u64, tenants: &[RoutingEntry]) -> Vec<u8> {
-    let slice = RoutingSlice { schema: SCHEMA, generation, epoch, tenants: tenants.to_vec() };
+    let slice =
+        RoutingSlice { schema: SCHEMA, generation, epoch, tenants: tenants.to_vec(), ..RoutingSlice::default() };
     serde_json::to_vec(&slice).expect("a slice is plain data")
 }

@@ -110,6 +110,9 @@ async fn an_import_that_cannot_be_done_says_why_and_can_be_tried_again() {
         let denied = site.press(&acme, "technician", "/jobs/retry").await;
         assert_eq!(denied.status, StatusCode::FORBIDDEN);
 
+        let denied = site.press(&acme, "technician", "/jobs/discard").await;
+        assert_eq!(denied.status, StatusCode::FORBIDDEN);
+
         // A larger plan, and the button on the page of jobs.
         site.route(&[limited(10)]).await;
         let retried = site.press(&acme, "manager", "/jobs/retry").await;
@@ -135,6 +138,36 @@ async fn an_import_of_somebody_who_may_not_any_more_is_not_done() {
         })
         .await;
         assert_eq!(assets(server, acme).await, 1);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failed_import_that_is_discarded_is_forgotten_and_can_be_begun_anew() {
+    with_tenants(1, async |server, tenants| {
+        let place = Place::disk();
+        let mut acme = tenants[0].clone();
+        acme.plan.limits = PlanLimits { assets: Some(2), ..PlanLimits::default() };
+        let mut site = Site::with_workers(server, std::slice::from_ref(&acme), &place.settings, 15).await;
+        let worker = Running::start(&site);
+        let address = check(&site, &acme, "Name\nPump\nFan\n").await;
+        site.press(&acme, "manager", &format!("{address}/apply")).await;
+        eventually("it failed", async || site.get(&acme, "manager", "/jobs").await.text().contains("Try all again"))
+            .await;
+        let list = site.get(&acme, "manager", "/jobs").await.text();
+        assert!(list.contains("Discard it") && list.contains("Discard all of them"), "each asks first: {list}");
+        let discarded = site.press(&acme, "manager", "/jobs/discard").await;
+        assert_eq!(discarded.header("location"), "/jobs?done=discarded");
+        assert!(site.get(&acme, "manager", "/jobs").await.text().contains("Nothing to do"));
+        let again = site.press(&acme, "manager", "/jobs/discard").await;
+        assert_eq!(again.header("location"), "/jobs?done=unchanged");
+        let page = site.get(&acme, "manager", &address).await.text();
+        assert!(page.contains("<button type=\"submit\">Import 2 assets"), "{page}");
+        acme.plan.limits.assets = Some(10);
+        site.route(std::slice::from_ref(&acme)).await;
+        site.press(&acme, "manager", &format!("{address}/apply")).await;
+        eventually("it is imported", async || assets(server, &acme).await == 3).await;
         worker.stop().await;
     })
     .await;

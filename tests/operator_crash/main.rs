@@ -6,6 +6,7 @@
 
 mod domains;
 mod operator;
+mod own_workers;
 mod world;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

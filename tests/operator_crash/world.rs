@@ -32,8 +32,8 @@ const OTHER: &str = "a-pg-crash";
 /// One test's world. Tests of this file run one after the other, since an operator sees every Tenant of the cluster.
 pub struct World {
     pub config: Config,
-    client: Client,
-    namespace: String,
+    pub client: Client,
+    pub namespace: String,
     central: String,
     /// Arguments of the operators that are started from now on, beside the usual ones.
     pub arguments: Vec<String>,
@@ -185,7 +185,7 @@ impl World {
         .await;
     }
 
-    async fn apply_global<K>(&self, object: &Value, name: &str)
+    pub async fn apply_global<K>(&self, object: &Value, name: &str)
     where
         K: kube::Resource<Scope = k8s_openapi::ClusterResourceScope, DynamicType = ()>
             + Clone
@@ -274,8 +274,12 @@ impl World {
     }
 
     pub async fn create(&self, adopt: Option<String>) {
+        self.create_with("pro", adopt).await;
+    }
+
+    pub async fn create_with(&self, plan: &str, adopt: Option<String>) {
         let tenant = json!({ "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "Tenant", "metadata": { "name": NAME },
-            "spec": { "displayName": "Acme GmbH", "planRef": { "name": "pro" }, "uuid": adopt } });
+            "spec": { "displayName": "Acme GmbH", "planRef": { "name": plan }, "uuid": adopt } });
         self.tenants().create(&PostParams::default(), &serde_json::from_value(tenant).unwrap()).await.unwrap();
     }
 

@@ -297,3 +297,32 @@ async fn a_job_of_an_unknown_kind_waits_for_a_worker_that_knows_it() {
     assert!(pause.as_secs() >= 110, "{pause:?}");
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn a_failed_job_that_is_discarded_is_gone_with_its_name_and_one_that_waits_is_not() {
+    let (server, tenant) = (Own::start().await, entry());
+    let house = House::new(&server.settings, std::slice::from_ref(&tenant)).await;
+    let (trace, context) = (Trace::default(), house.context(&tenant).await);
+    let view = context.queue().view().unwrap();
+    context.queue().push(&Fail::Hopeless).await.unwrap();
+    let worker = house.worker(&trace, settings(1));
+    eventually("it failed", async || view.held().await.unwrap().failed == 1).await;
+    worker.stop().await;
+    let waits = context.queue().push(&Note::of("waits")).await.unwrap();
+    let failed = view.failed(10).await.unwrap().remove(0);
+    assert_eq!(view.discard(&waits.id.to_string()).await.unwrap(), 0, "it did not fail");
+    assert_eq!(view.discard(&failed.id).await.unwrap(), 1);
+    assert_eq!(view.discard(&failed.id).await.unwrap(), 0, "it is gone");
+    let held = view.held().await.unwrap();
+    assert_eq!((held.waiting, held.failed), (1, 0));
+    let mut raw = raw(&server.settings, 0).await;
+    let name = |part: &str| format!("tenant-{}:{part}", tenant.uuid);
+    let left: u64 = ask(&mut *raw, &["HLEN", &name("jobs")]).await;
+    let names: u64 = ask(&mut *raw, &["HLEN", &name("unique")]).await;
+    assert_eq!((left, names), (1, 0), "what waits is there, and no name of what is gone");
+    // Poison has no name that could be read, and goes all the same.
+    let _: u64 = ask(&mut *raw, &["HSET", &name("jobs"), "x", "{"]).await;
+    let _: u64 = ask(&mut *raw, &["ZADD", &name("dead"), "1", "x"]).await;
+    assert_eq!(view.discard_all().await.unwrap(), 1);
+    assert_eq!(view.held().await.unwrap().failed, 0);
+}

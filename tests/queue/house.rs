@@ -146,8 +146,16 @@ impl House {
 
     /// These are routed from now on.
     pub async fn route(&mut self, tenants: &[RoutingEntry]) {
+        self.route_and_drop(tenants, &[]).await;
+    }
+
+    /// The same, and the data of these is gone for good.
+    pub async fn route_and_drop(&mut self, tenants: &[RoutingEntry], dropped: &[uuid::Uuid]) {
         self.generation += 1;
-        let slice = RoutingSlice { schema: SCHEMA, generation: self.generation, epoch: 1, tenants: tenants.to_vec() };
+        let dropped = dropped.iter().map(|uuid| (*uuid, 1)).collect();
+        let tenants_now = tenants.to_vec();
+        let slice =
+            RoutingSlice { schema: SCHEMA, generation: self.generation, epoch: 1, tenants: tenants_now, dropped };
         let change = Change { slice: "routing-00".into(), content: Some(serde_json::to_vec(&slice).unwrap()) };
         self.changes.unbounded_send(change).unwrap();
         let count = tenants.len();
@@ -165,7 +173,7 @@ impl House {
 
     /// The same, empty.
     pub async fn mend_slice(&mut self, name: &str) {
-        let slice = RoutingSlice { schema: SCHEMA, generation: 1, epoch: 1, tenants: vec![] };
+        let slice = RoutingSlice { schema: SCHEMA, generation: 1, epoch: 1, ..RoutingSlice::default() };
         let change = Change { slice: name.into(), content: Some(serde_json::to_vec(&slice).unwrap()) };
         self.changes.unbounded_send(change).unwrap();
         eventually("it is read", async || self.tenancy.routing_is_whole()).await;

@@ -8,6 +8,7 @@ mod delivery;
 mod fairness;
 mod faults;
 mod house;
+mod pools;
 #[path = "../redis/mod.rs"]
 mod redis;
 mod states;

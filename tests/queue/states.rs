@@ -6,7 +6,7 @@ use maintenance_os::api::routing::RoutingEntry;
 use maintenance_os::api::tenant::TenantState;
 use maintenance_os::tenancy::queue::WorkerSettings;
 
-use crate::house::{House, Note, Trace, settings};
+use crate::house::{Fail, House, Note, Trace, settings};
 use crate::redis::{Own, ask, entry, eventually, raw};
 
 #[tokio::test]
@@ -101,4 +101,50 @@ async fn jobs_are_kept_while_it_is_not_certain_that_a_tenant_is_no_more() {
     house.mend_slice("routing-07").await;
     eventually("now it is certain", async || view.held().await.unwrap().failed == 1).await;
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_tenant_has_in_redis_goes_when_its_data_was_dropped_and_not_before() {
+    let (server, acme, other) = (Own::start().await, entry(), entry());
+    let both = [acme.clone(), other.clone()];
+    let mut house = House::new(&server.settings, &both).await;
+    let trace = Trace::default();
+    let worker = house.worker(&trace, settings(2));
+    for tenant in &both {
+        house.context(tenant).await.queue().push(&Fail::Hopeless).await.unwrap();
+    }
+    trace.has(2).await;
+    worker.stop().await;
+    let mut redis = raw(&server.settings, 0).await;
+    // As if workers of its own had been there.
+    let name = acme.uuid.to_string();
+    let _: u64 = ask(&mut *redis, &["ZADD", &format!("queues-{name}:due"), "1", &name]).await;
+    let _: u64 = ask(&mut *redis, &["HSET", "queues:finish", &name, "5"]).await;
+    let (before, others) = (keys_of(&mut *redis, &acme).await, keys_of(&mut *redis, &other).await);
+    assert!(before > others && others > 2, "{before} {others}");
+
+    // Gone, but its data is kept; then a slice says that a tenant which is routed was dropped.
+    for dropped in [vec![], vec![other.uuid]] {
+        house.route_and_drop(std::slice::from_ref(&other), &dropped).await;
+        let _: u64 = ask(&mut *redis, &["DEL", "queues:sweep"]).await;
+        let worker = house.worker(&trace, settings(2));
+        eventually("a sweep has begun", async || ask(&mut *redis, &["EXISTS", "queues:sweep"]).await).await;
+        // Long enough for the sweep.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        worker.stop().await;
+        assert_eq!((keys_of(&mut *redis, &acme).await, keys_of(&mut *redis, &other).await), (before, others));
+    }
+
+    house.route_and_drop(std::slice::from_ref(&other), &[acme.uuid]).await;
+    let _: u64 = ask(&mut *redis, &["DEL", "queues:sweep"]).await;
+    let worker = house.worker(&trace, settings(2));
+    eventually("it is removed", async || keys_of(&mut *redis, &acme).await == 0).await;
+    let finish: Option<String> = ask(&mut *redis, &["HGET", "queues:finish", &name]).await;
+    assert_eq!((finish, keys_of(&mut *redis, &other).await), (None, others));
+    worker.stop().await;
+}
+
+/// How many keys bear its name.
+async fn keys_of(redis: &mut (dyn ::redis::aio::ConnectionLike + Send), tenant: &RoutingEntry) -> usize {
+    ask::<Vec<String>>(redis, &["KEYS", &format!("*{}*", tenant.uuid)]).await.len()
 }

@@ -198,7 +198,7 @@ pub fn entry() -> RoutingEntry {
             sslmode: "disable".into(),
             ..DatabaseAccess::default()
         },
-        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10 },
+        queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10, ..Queue::default() },
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
         schema_version: None,
@@ -212,7 +212,8 @@ pub async fn process(redis: Option<RedisSettings>, tenants: &[RoutingEntry]) -> 
 
 pub async fn process_with(settings: TenancySettings, tenants: &[RoutingEntry]) -> Tenancy {
     let tenancy = Tenancy::new(&settings).unwrap();
-    let slice = RoutingSlice { schema: SCHEMA, generation: 1, epoch: 1, tenants: tenants.to_vec() };
+    let slice =
+        RoutingSlice { schema: SCHEMA, generation: 1, epoch: 1, tenants: tenants.to_vec(), ..RoutingSlice::default() };
     let change = Change { slice: "routing-00".into(), content: Some(serde_json::to_vec(&slice).unwrap()) };
     tenancy.follow(stream::iter([change]), 1).await;
     tenancy

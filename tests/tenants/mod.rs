@@ -298,7 +298,13 @@ impl App {
     /// Replaces routing by these tenants.
     pub fn route(&mut self, tenants: &[RoutingEntry]) {
         self.generation += 1;
-        let slice = RoutingSlice { schema: SCHEMA, generation: self.generation, epoch: 1, tenants: tenants.to_vec() };
+        let slice = RoutingSlice {
+            schema: SCHEMA,
+            generation: self.generation,
+            epoch: 1,
+            tenants: tenants.to_vec(),
+            ..RoutingSlice::default()
+        };
         let content = Some(serde_json::to_vec(&slice).unwrap());
         self.changes.unbounded_send(Change { slice: "routing-00".into(), content }).unwrap();
     }

@@ -34,7 +34,10 @@ pub fn registry() -> Registry<Product> {
 
 /// Pages for those who are signed in.
 pub fn signed_in() -> Router<Product> {
-    Router::new().route("/jobs", get(pages::list)).route("/jobs/retry", post(pages::retry))
+    Router::new()
+        .route("/jobs", get(pages::list))
+        .route("/jobs/retry", post(pages::retry))
+        .route("/jobs/discard", post(pages::discard))
 }
 
 /// What a problem means for a job: what people sent, what the plan allows and what somebody may do stays as it is; the rest

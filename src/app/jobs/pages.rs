@@ -1,4 +1,4 @@
-//! The page of jobs: what runs, what waits, what failed and can be tried again.
+//! The page of jobs: what runs, what waits, what failed and can be tried again or discarded.
 
 use askama::Template;
 use axum::extract::State;
@@ -126,6 +126,24 @@ pub async fn retry(
         unavailable()
     })?;
     Ok(Redirect::to(if count > 0 { "/jobs?done=retried" } else { "/jobs?done=unchanged" }).into_response())
+}
+
+/// `POST /jobs/discard`
+pub async fn discard(
+    tenant: TenantContext,
+    user: CurrentUser,
+    State(_): State<Product>,
+    CheckedForm(which): CheckedForm<Which>,
+) -> Result<Response, Problem> {
+    user.require(Role::Manager)?;
+    let view = tenant.queue().view().ok_or_else(unavailable)?;
+    let discarded = if which.job.is_empty() { view.discard_all().await } else { view.discard(&which.job).await };
+    let count = discarded.map_err(|error| {
+        tracing::warn!(target: "tenant", %error, "jobs were not discarded");
+        unavailable()
+    })?;
+    tracing::info!(target: "tenant", count, "failed jobs were discarded");
+    Ok(Redirect::to(if count > 0 { "/jobs?done=discarded" } else { "/jobs?done=unchanged" }).into_response())
 }
 
 fn unavailable() -> Problem {

@@ -26,7 +26,7 @@ use crate::apply::gate::Gate;
 use crate::desired::facts::{Published, Reach};
 use crate::desired::names;
 
-use slice::{Entries, Slice};
+use slice::Slice;
 
 /// Readers serve a change within this time, or something is the matter with them.
 const FRESH: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub struct Fleet {
     woken: mpsc::UnboundedSender<Wake>,
     /// Rung when a routing entry changed, for whoever keeps the edge.
     routed: Notify,
-    /// Who reads routing: the app's Service, without whose endpoints nobody is served, and the workers'.
+    /// Who reads all of routing: the app's Service, without whose endpoints nobody is served, and the workers'.
     routing_readers: [String; 2],
     gate: Gate,
 }
@@ -105,7 +105,13 @@ impl Fleet {
     pub fn routing(&self, uuid: Uuid) -> Published<RoutingEntry> {
         let (state, name) = (self.lock(), routing_slice(slice_of(uuid)));
         let entry = state.slices.get(&name).and_then(|slice| slice.routing(uuid)).cloned();
-        Published { entry, reach: state.reach(&name, uuid, &self.routing_readers) }
+        Published { entry, reach: state.reach(&name, uuid, &self.readers_of(uuid)) }
+    }
+
+    /// Services whose endpoints have to know a tenant's routing: also those of workers of its own, which know no other's.
+    fn readers_of(&self, uuid: Uuid) -> [String; 3] {
+        let [app, workers] = self.routing_readers.clone();
+        [app, workers, names::workers(uuid)]
     }
 
     /// The tenant's pooler entry and who serves it.
@@ -118,7 +124,7 @@ impl Fleet {
     /// Puts the tenant's routing entry in (Some) or takes it out (None).
     pub fn set_routing(&self, tenant: ObjectRef<Tenant>, uuid: Uuid, entry: Option<RoutingEntry>) {
         let name = routing_slice(slice_of(uuid));
-        self.change(name, Slice::routing_slice, |entries| entries.set_routing(uuid, entry), Some((uuid, tenant)));
+        self.change(name, Slice::routing_slice, |slice| slice.entries.set_routing(uuid, entry), Some((uuid, tenant)));
         self.routed.notify_one();
     }
 
@@ -142,9 +148,16 @@ impl Fleet {
         self.change(
             name,
             || Slice::pooler_slice(server),
-            |entries| entries.set_pooler(uuid, entry),
+            |slice| slice.entries.set_pooler(uuid, entry),
             Some((uuid, tenant)),
         );
+    }
+
+    /// Says to whoever reads routing that a tenant's data was dropped for good.
+    pub fn set_dropped(&self, uuid: Uuid) {
+        let now = Timestamp::now().as_second();
+        let name = routing_slice(slice_of(uuid));
+        self.change(name, Slice::routing_slice, |slice| slice.note_dropped(uuid, now), None);
     }
 
     /// Of a tenant that hibernates: how long it is still awake, if it is. `published`: its routing entry, which tells that it
@@ -183,7 +196,7 @@ impl Fleet {
         self.change(
             pooler_settings(server),
             || Slice::settings_slice(server),
-            |entries| entries.set_settings(settings),
+            |slice| slice.entries.set_settings(settings),
             None,
         );
     }
@@ -205,12 +218,12 @@ impl Fleet {
         &self,
         name: String,
         new: impl FnOnce() -> Slice,
-        change: impl FnOnce(&mut Entries) -> bool,
+        change: impl FnOnce(&mut Slice) -> bool,
         who: Option<(Uuid, ObjectRef<Tenant>)>,
     ) {
         let mut state = self.lock();
         let slice = state.slices.entry(name.clone()).or_insert_with(new);
-        if !change(&mut slice.entries) {
+        if !change(slice) {
             return;
         }
         let side = Side::of(slice);
@@ -233,7 +246,7 @@ impl Fleet {
         let served: Vec<_> = state
             .pending
             .iter()
-            .filter(|((slice, _), pending)| state.is_served(slice, pending.generation, &self.routing_readers))
+            .filter(|((slice, uuid), pending)| state.is_served(slice, pending.generation, &self.readers_of(*uuid)))
             .map(|(key, _)| key.clone())
             .collect();
         for key in served {

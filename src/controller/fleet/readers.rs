@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Fleet, Wake};
 use crate::api::slices::Acknowledgement;
+use crate::desired::names;
 use crate::error::chain;
 
 /// Label of an EndpointSlice with the name of its Service.
@@ -85,7 +86,8 @@ impl Fleet {
             state
                 .readers
                 .iter()
-                .filter(|(_, endpoints)| !endpoints.is_empty())
+                // Without workers of its own a tenant is served all the same.
+                .filter(|(service, endpoints)| !endpoints.is_empty() && !names::is_of_workers(service))
                 .map(|(service, _)| service.clone())
                 .collect::<std::collections::BTreeSet<_>>()
                 .into_iter()

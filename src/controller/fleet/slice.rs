@@ -18,10 +18,15 @@ pub const POOLER: &str = "pooler";
 /// Label value of a pooler's settings.
 pub const SETTINGS: &str = "pooler-settings";
 
+/// How long it is said of a tenant that its data was dropped: longer than any reader is away.
+const KEPT_SECONDS: i64 = 30 * 24 * 3600;
+
 /// One slice.
 pub struct Slice {
     /// What it holds.
     pub entries: Entries,
+    /// Of a routing slice: tenants whose data was dropped, and when (Unix seconds).
+    pub dropped: BTreeMap<Uuid, i64>,
     /// The server, of a pooler's slice.
     pub server: Option<String>,
     /// Number of the newest snapshot that was taken to be written.
@@ -52,6 +57,7 @@ impl Slice {
     fn new(entries: Entries, server: Option<&str>) -> Self {
         Self {
             entries,
+            dropped: BTreeMap::new(),
             server: server.map(str::to_owned),
             generation: 0,
             next: 0,
@@ -99,9 +105,11 @@ impl Slice {
             .and_then(|data| data.get(SLICE_KEY))
             .ok_or_else(|| format!("Secret {name} has no key {SLICE_KEY}"))?;
         let decode = |error: serde_json::Error| format!("Secret {name} does not decode: {error}");
+        let mut dropped = BTreeMap::new();
         let (entries, generation, epoch) = match secret.labels().get(LABEL_SLICE).map(String::as_str) {
             Some(ROUTING) => {
                 let document: RoutingSlice = serde_json::from_slice(&content.0).map_err(decode)?;
+                dropped = document.dropped;
                 (
                     Entries::Routing(document.tenants.into_iter().map(|entry| (entry.uuid, entry)).collect()),
                     document.generation,
@@ -124,12 +132,23 @@ impl Slice {
             other => return Err(format!("Secret {name} is labelled as a slice of kind {other:?}")),
         };
         Ok(Self {
+            dropped,
             generation,
             loaded: generation,
             epoch,
             resource_version: secret.metadata.resource_version.clone(),
             ..Self::new(entries, server)
         })
+    }
+
+    /// Notes that a tenant's data was dropped, and forgets those of long ago. Whether that is news.
+    pub fn note_dropped(&mut self, uuid: Uuid, now_seconds: i64) -> bool {
+        if self.dropped.contains_key(&uuid) {
+            return false;
+        }
+        self.dropped.retain(|_, at| now_seconds - *at < KEPT_SECONDS);
+        self.dropped.insert(uuid, now_seconds);
+        true
     }
 
     /// Notes a change at this time; the number that the first snapshot with it has at least.
@@ -157,6 +176,7 @@ impl Slice {
                 generation,
                 epoch,
                 tenants: entries.values().cloned().collect(),
+                dropped: self.dropped.clone(),
             }),
             Entries::Pooler(entries) => serde_json::to_string(&PoolerSlice {
                 schema: SCHEMA,

@@ -61,6 +61,7 @@ async fn drop_due(context: &Arc<Context>, server: &Server) -> anyhow::Result<()>
         for batch in batches {
             server.run(&batch, Some(row.uuid)).await?;
         }
+        context.fleet.set_dropped(row.uuid);
         context.central.mark_dropped(row.uuid).await.with_context(|| format!("noting the drop of {}", row.uuid))?;
         tracing::info!(server = server.name, tenant = %row.uuid, "dropped a tenant's database after its quarantine");
     }

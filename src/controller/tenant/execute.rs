@@ -148,6 +148,17 @@ impl Visit<'_> {
                 context.fleet.set_routing(self.reference(), uuid, None);
                 Ok(())
             }
+            Effect::ApplyWorkers { objects, hash } => {
+                let written =
+                    apply::workers::apply(&context.client, &context.settings.namespace, objects, hash).await?;
+                context.workers.note(uuid, Some(&written));
+                Ok(())
+            }
+            Effect::DeleteWorkers { name } => {
+                apply::workers::delete(&context.client, &context.settings.namespace, name).await?;
+                context.workers.note(uuid, None);
+                Ok(())
+            }
             Effect::Release { database } => {
                 context.memory.forget_credential(uuid);
                 apply::ledger::release(central, ledger, &self.tenant, uuid, *database).await

@@ -95,6 +95,7 @@ impl Visit<'_> {
             credential: uuid.map_or_else(Credential::default, |uuid| context.memory.credential(uuid, password)),
             binding: self.secret(&namespace, &names::binding(&self.tenant.name_any())),
             welcome: self.secret(&namespace, &names::welcome(&self.tenant.name_any())),
+            workers: uuid.map(|uuid| context.workers.facts(uuid)).unwrap_or_default(),
             ledger,
             marked,
             catalogue,
@@ -195,6 +196,6 @@ impl Visit<'_> {
 
 /// For a moment after our own write the watch may still show what was there before, or already what somebody else wrote
 /// after us: which of the two, the next look tells.
-pub(super) fn is_unseen(written: &Written, version: Option<&String>) -> bool {
+pub(in crate::controller) fn is_unseen(written: &Written, version: Option<&String>) -> bool {
     written.resource_version.as_ref() != version && written.at.elapsed() < WATCH_LAG
 }

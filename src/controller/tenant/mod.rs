@@ -4,6 +4,8 @@ mod execute;
 mod facts;
 mod say;
 
+pub(super) use facts::is_unseen;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use crate::observe::ledger::uid;
 const MOST_ROUNDS: usize = 24;
 
 /// How long the watch may lag behind a write of our own.
-const WATCH_LAG: Duration = Duration::from_secs(1);
+pub(super) const WATCH_LAG: Duration = Duration::from_secs(1);
 
 /// Why a visit has to be made again.
 #[derive(Debug, thiserror::Error)]

@@ -9,8 +9,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
-use super::facts::is_unseen;
-use super::{Visit, WATCH_LAG};
+use super::{Visit, WATCH_LAG, is_unseen};
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::tenant::TenantStatus;
 use crate::apply::{ApplyError, kubernetes};

@@ -1,9 +1,11 @@
 //! Names of what lies in Redis. A queue's keys all begin with its name, in a cluster in braces, so that they lie on one
 //! node; those of the ring likewise.
 
+use uuid::Uuid;
+
 use crate::tenancy::redis::Redis;
 
-/// What the ring's keys begin with. No tenant's queue can have that name.
+/// What the shared ring's keys begin with, and with a tenant's uuid those of its own. No tenant's queue can have that name.
 const FLEET: &str = "queues";
 
 /// One queue's keys.
@@ -64,6 +66,12 @@ impl QueueKeys {
         self.of("progress")
     }
 
+    /// Everything but results, which go by themselves.
+    pub(super) fn all(&self) -> Vec<String> {
+        let parts = ["jobs", "later", "unique", "running", "leases", "attempts", "errors", "dead", "progress"];
+        std::iter::once(self.0.clone()).chain(parts.map(|part| self.of(part))).collect()
+    }
+
     /// A job's result, for a while.
     pub(super) fn result(&self, id: &str) -> String {
         self.of(&format!("result:{id}"))
@@ -74,12 +82,14 @@ impl QueueKeys {
     }
 }
 
-/// The ring's keys.
+/// A ring's keys.
 pub(super) struct RingKeys(String);
 
 impl RingKeys {
-    pub(super) fn new(redis: &Redis) -> Self {
-        Self(redis.queue_key(FLEET).into_owned())
+    /// Those of the shared ring, or of the one that is this tenant's own.
+    pub(super) fn new(redis: &Redis, own: Option<Uuid>) -> Self {
+        let name = own.map_or_else(|| FLEET.to_owned(), |tenant| format!("{FLEET}-{tenant}"));
+        Self(redis.queue_key(&name).into_owned())
     }
 
     /// Tenants that have work, ordered by start tag.
@@ -115,6 +125,11 @@ impl RingKeys {
     /// List that idle workers wait at.
     pub(super) fn bell(&self) -> String {
         self.of("bell")
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<String> {
+        ["ring", "due", "held", "woken", "finish", "clock", "bell", "sweep"].map(|part| self.of(part)).into()
     }
 
     /// Held by the worker that looks for queues that nobody was woken for.

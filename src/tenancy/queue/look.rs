@@ -138,6 +138,22 @@ impl QueueView {
         Ok(count)
     }
 
+    /// Removes a failed job for good; returns how many there were, which is 0 where it is no failed one any more.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn discard(&self, id: &str) -> RedisResult<u64> {
+        self.store.discard(&[id.to_owned()]).await
+    }
+
+    /// The same for all that failed.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn discard_all(&self) -> RedisResult<u64> {
+        self.store.discard(&[]).await
+    }
+
     /// Where the job of that kind and [`TenantJob::unique_key`] is.
     ///
     /// # Errors

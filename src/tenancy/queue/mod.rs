@@ -12,6 +12,7 @@
 //! | what a job is, and what it is given | [`job`] |
 //! | what lies in Redis, and the one way to change it | `store`, `scripts/` |
 //! | whose turn it is | `ring` |
+//! | who may serve a tenant, and how one pool hands it to the other | `may` |
 //! | how many run at once | [`balance`] |
 //! | what every tenant has once a day | [`daily`] |
 //! | how one job is run | `run` |
@@ -41,6 +42,7 @@ pub mod job;
 mod keys;
 mod leases;
 pub mod look;
+mod may;
 pub mod metrics;
 mod ring;
 mod run;
@@ -155,13 +157,14 @@ impl TenantQueue {
         let (id, new) = store.push(&document, &text, delay).await.map_err(failed)?;
         // The job first: a tenant that is woken for nothing costs one look, a job that nobody is woken for would wait for
         // the next sweep.
-        Ring::new(redis.clone()).wake(&[(self.entry.uuid, delay)]).await.map_err(failed)?;
+        Ring::of(redis.clone(), &self.entry).wake(&[(self.entry.uuid, delay)]).await.map_err(failed)?;
         Ok(Queued { id, new })
     }
 
     /// What is in it, for people. None: the app runs without Redis.
     pub fn view(&self) -> Option<QueueView> {
         let redis = self.redis.clone()?;
-        Some(QueueView::new(self.entry.uuid, Store::new(redis.clone(), &self.entry.queue.name), Ring::new(redis)))
+        let store = Store::new(redis.clone(), &self.entry.queue.name);
+        Some(QueueView::new(self.entry.uuid, store, Ring::of(redis, &self.entry)))
     }
 }

@@ -1,4 +1,4 @@
-//! Whose turn it is, over all workers.
+//! Whose turn it is, over all workers of a pool: the shared one, or a tenant's own.
 //!
 //! A tenant is in one of three places: in the ring, where it has work; among the due, where it will have; or held by a worker
 //! that looks at it. Held too long means that the worker was lost. All of it can be made again from the queues (`sweep` of
@@ -11,6 +11,7 @@ use ::redis::{RedisResult, Script, Value};
 use uuid::Uuid;
 
 use super::keys::RingKeys;
+use crate::api::routing::{RoutingEntry, WorkerPool};
 use crate::tenancy::redis::{Purpose, Redis};
 
 static WAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/wake.lua")));
@@ -20,10 +21,17 @@ static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("
 /// A worker looks at a tenant for a moment only; one that does not give it back within this time is lost.
 const HELD: Duration = Duration::from_secs(10);
 
-/// The order of all tenants.
+/// The order of the tenants of one pool.
 #[derive(Clone)]
 pub(super) struct Ring {
     redis: Redis,
+    /// The tenant whose own ring it is; None: the shared one.
+    own: Option<Uuid>,
+}
+
+/// The tenant, where workers of its own serve it.
+pub(super) fn own_of(entry: &RoutingEntry) -> Option<Uuid> {
+    (entry.queue.pool == WorkerPool::Dedicated).then_some(entry.uuid)
 }
 
 /// What one look at the ring brought.
@@ -82,12 +90,18 @@ impl Taken {
 }
 
 impl Ring {
-    pub(super) fn new(redis: Redis) -> Self {
-        Self { redis }
+    /// That of the workers of a tenant's own, or without a tenant the shared one.
+    pub(super) fn of_pool(redis: Redis, own: Option<Uuid>) -> Self {
+        Self { redis, own }
+    }
+
+    /// The one that this tenant belongs into.
+    pub(super) fn of(redis: Redis, entry: &RoutingEntry) -> Self {
+        Self { redis, own: own_of(entry) }
     }
 
     fn keys(&self) -> RingKeys {
-        RingKeys::new(&self.redis)
+        RingKeys::new(&self.redis, self.own)
     }
 
     /// These have something to do after these delays.
@@ -99,6 +113,25 @@ impl Ring {
             call.arg(tenant.to_string()).arg(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
         }
         call.invoke_async(&mut self.redis.line(Purpose::Default)).await
+    }
+
+    /// Forgets a tenant.
+    pub(super) async fn forget(&self, tenant: Uuid) -> RedisResult<()> {
+        let (keys, tenant) = (self.keys(), tenant.to_string());
+        let mut forget = ::redis::pipe();
+        for key in [keys.ring(), keys.due(), keys.held()] {
+            forget.cmd("ZREM").arg(key).arg(&tenant).ignore();
+        }
+        for key in [keys.woken(), keys.finish()] {
+            forget.cmd("HDEL").arg(key).arg(&tenant).ignore();
+        }
+        forget.query_async(&mut self.redis.line(Purpose::Default)).await
+    }
+
+    /// Removes the ring itself, of a tenant that is no more.
+    pub(super) async fn clear(&self) -> RedisResult<u64> {
+        let unlink = ::redis::cmd("UNLINK").arg(self.keys().all()).to_owned();
+        self.redis.query(Purpose::Default, &unlink).await
     }
 
     /// Takes at most so many of those whose turn it is.

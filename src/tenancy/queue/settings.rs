@@ -12,6 +12,8 @@ use super::balance::Balance;
 pub struct WorkerSettings {
     /// Its own among all workers, also those of a former life.
     pub name: String,
+    /// The one tenant that it serves; None: it is of the shared pool.
+    pub tenant: Option<Uuid>,
     /// How many at once.
     pub balance: Balance,
     /// Attempts at a job.
@@ -53,6 +55,7 @@ impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             name: format!("worker-{}", Uuid::new_v4()),
+            tenant: None,
             balance: Balance::default(),
             tries: 3,
             timeout: Duration::from_secs(60),

@@ -17,6 +17,7 @@ static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("sc
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
 static FINISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/finish.lua")));
 static REVIVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/revive.lua")));
+static DISCARD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/discard.lua")));
 static BURY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/bury.lua")));
 
 /// A queue.
@@ -183,6 +184,14 @@ impl Store {
         call.invoke_async(&mut self.redis.line(Purpose::Default)).await
     }
 
+    /// Removes failed jobs for good, or with no ids all of them; returns how many.
+    pub(super) async fn discard(&self, ids: &[String]) -> RedisResult<u64> {
+        let keys = self.keys();
+        let mut call = DISCARD.key(keys.jobs());
+        call.key(keys.attempts()).key(keys.errors()).key(keys.dead()).key(keys.unique()).key(keys.progress()).arg(ids);
+        call.invoke_async(&mut self.redis.line(Purpose::Default)).await
+    }
+
     /// Gives up what waits and what lost workers held; returns how many were, and how many are left.
     pub(super) async fn bury(&self, why: &str) -> RedisResult<(u64, u64)> {
         let keys = self.keys();
@@ -191,6 +200,12 @@ impl Store {
         call.key(keys.running()).key(keys.leases());
         call.arg(why).arg(1000);
         call.invoke_async(&mut self.redis.line(Purpose::Default)).await
+    }
+
+    /// Removes everything, for a tenant whose data is gone too; returns how many keys there were.
+    pub(super) async fn clear(&self) -> RedisResult<u64> {
+        let unlink = ::redis::cmd("UNLINK").arg(self.keys().all()).to_owned();
+        self.redis.query(Purpose::Default, &unlink).await
     }
 
     /// Says how far a job is.

@@ -14,13 +14,13 @@ use uuid::Uuid;
 use super::balance::share;
 use super::job::Registry;
 use super::leases::Leases;
+use super::may::May;
 use super::metrics::{JobMetrics, Outcome};
 use super::ring::{Again, Ring, Served, Taken, Turn};
 use super::run::{Ended, Runner};
 use super::settings::WorkerSettings;
 use super::store::{Fate, Leased, Store, Terms, Told};
 use crate::api::routing::RoutingEntry;
-use crate::api::tenant::TenantState;
 use crate::tenancy::Tenancy;
 use crate::tenancy::redis::{Purpose, Redis};
 
@@ -34,14 +34,10 @@ const WEIGH: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(1);
 /// What failed is tried again after this time, and a tenant whose slice has not come yet is looked at again.
 pub(super) const SOON: Duration = Duration::from_secs(1);
-/// A tenant that is asleep is asked for again after this time: more often than the app forgets that it was.
-const WAKING: Duration = Duration::from_secs(15);
-/// A tenant that is not served is looked at again after this time, or when its routing changes.
-const PARKED: Duration = Duration::from_secs(300);
 /// How long the end of a job is told to a Redis that does not answer.
 const TELLING: Duration = Duration::from_secs(300);
 
-/// A worker for all tenants that `tenancy` routes.
+/// A worker for all tenants that `tenancy` routes, or for one of them.
 pub struct Worker<S> {
     inner: Arc<Inner<S>>,
     /// Tenants with jobs that wait for one of theirs to end.
@@ -49,11 +45,11 @@ pub struct Worker<S> {
 }
 
 pub(super) struct Inner<S> {
-    settings: WorkerSettings,
+    pub(super) settings: WorkerSettings,
     pub(super) runner: Runner<S>,
     pub(super) redis: Redis,
     pub(super) ring: Ring,
-    metrics: JobMetrics,
+    pub(super) metrics: JobMetrics,
     /// Whether it waits for something to do, with a place free.
     pub(super) idle: watch::Sender<bool>,
     /// Number of the next token.
@@ -63,6 +59,8 @@ pub(super) struct Inner<S> {
     pub(super) parked: Mutex<HashSet<Uuid>>,
     /// Since when tenants that have jobs are routed nowhere.
     pub(super) missing: Mutex<HashMap<Uuid, Instant>>,
+    /// Tenants that the other pool serves.
+    pub(super) elsewhere: Mutex<HashSet<Uuid>>,
     /// To [`Worker::left`].
     left: mpsc::UnboundedSender<Uuid>,
 }
@@ -97,7 +95,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
             timeout: settings.timeout,
         };
         let inner = Inner {
-            ring: Ring::new(redis.clone()),
+            ring: Ring::of_pool(redis.clone(), settings.tenant),
             runner,
             redis,
             metrics: JobMetrics::default(),
@@ -106,6 +104,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
             leases: Leases::new(settings.lease),
             parked: Mutex::default(),
             missing: Mutex::default(),
+            elsewhere: Mutex::default(),
             left: ended,
             settings,
         };
@@ -263,62 +262,6 @@ impl<S: Send + Sync + 'static> Inner<S> {
         (Served { turn, cost, again: reserved.again }, reserved.jobs.into_iter().map(begin).collect())
     }
 
-    async fn may_serve(&self, tenant: Uuid) -> May {
-        let tenancy = &self.runner.tenancy;
-        let Some(entry) = tenancy.routing().tenant(tenant) else {
-            // Unreadable is not absent.
-            let routing_is_known = tenancy.routing().is_settled() && tenancy.routing_is_whole();
-            if !routing_is_known || !self.settings.trust.is_good() {
-                lock(&self.missing).remove(&tenant);
-                return May::Later(SOON);
-            }
-            let since = *lock(&self.missing).entry(tenant).or_insert_with(Instant::now);
-            if since.elapsed() < self.settings.gone {
-                return May::Later(self.settings.gone / 4);
-            }
-            return self.bury(tenant).await;
-        };
-        lock(&self.missing).remove(&tenant);
-        if entry.sleeps {
-            tenancy.acknowledgements().want(tenant);
-        }
-        match entry.state {
-            TenantState::Active if tenancy.knows_schema(&entry) => May::Serve(entry),
-            // Woken when it is awake; until then it has to be asked for again and again.
-            TenantState::Hibernated => {
-                lock(&self.parked).insert(tenant);
-                May::Later(WAKING)
-            }
-            // They keep their jobs.
-            TenantState::Active | TenantState::ReadOnly | TenantState::Suspended => {
-                lock(&self.parked).insert(tenant);
-                // It may have come back in between.
-                let again = tenancy.routing().tenant(tenant).is_some_and(|now| !Arc::ptr_eq(&now, &entry));
-                May::Later(if again { SOON } else { PARKED })
-            }
-        }
-    }
-
-    /// Gives up the jobs of a tenant that is no more.
-    async fn bury(&self, tenant: Uuid) -> May {
-        let store = Store::new(self.redis.clone(), &format!("tenant-{tenant}"));
-        match store.bury("the tenant is no more").await {
-            Ok((count, left)) => {
-                tracing::warn!(tenant_id = %tenant, count, "jobs of a tenant that is no more were given up");
-                self.metrics.count(None, Outcome::Dead, count);
-                if left > 0 {
-                    return May::Later(SOON);
-                }
-                lock(&self.missing).remove(&tenant);
-                May::Never
-            }
-            Err(error) => {
-                tracing::warn!(tenant_id = %tenant, %error, "giving up the jobs of a tenant that is no more failed");
-                May::Later(self.settings.gone)
-            }
-        }
-    }
-
     async fn carry_out(self: Arc<Self>, begun: Begun) {
         let Begun { entry, store, leased, token, certain } = begun;
         let (_holding, certain) = self.leases.hold(&token, &leased.id, &store, certain);
@@ -377,21 +320,7 @@ async fn gather(jobs: &mut JoinSet<()>, slots: usize) {
     let _ = tokio::time::timeout(GATHER, half).await;
 }
 
-/// Whether a tenant's jobs may be done.
-enum May {
-    Serve(Arc<RoutingEntry>),
-    Later(Duration),
-    Never,
-}
-
-impl May {
-    /// 0: it has no share.
-    fn weight(&self) -> f64 {
-        if let Self::Serve(entry) = self { weight(entry) } else { 0.0 }
-    }
-}
-
-fn weight(entry: &RoutingEntry) -> f64 {
+pub(super) fn weight(entry: &RoutingEntry) -> f64 {
     f64::from(entry.queue.weight.max(1))
 }
 
