@@ -44,9 +44,10 @@ install_chart() {
 	image=$(cat "$cluster/app-image")
 	kubectl apply --server-side --force-conflicts -f "$checkout/crds"
 	kubectl wait --for=condition=Established --timeout=60s -f "$checkout/crds"
+	# Also what somebody, or a test that was killed, has changed by hand.
 	helm upgrade --install maintenance-os "$checkout/charts/maintenance-os" --namespace maintenance-os --skip-crds \
 		--values "$checkout/e2e/demo/values.yaml" --set-string "image.repository=${image%:*},image.tag=${image##*:}" \
-		--timeout 3m
+		--force-conflicts --timeout 3m || { state; return 1; }
 	# The app is not waited for here: it is ready once there is something to route, which the samples bring.
 	kubectl -n maintenance-os rollout status deployment/maintenance-os-operator --timeout=120s || { state; return 1; }
 }

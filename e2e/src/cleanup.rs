@@ -8,6 +8,7 @@ use maintenance_os::api::Tenant;
 use serde_json::json;
 
 use crate::administrator::CENTRAL;
+use crate::edge::DEMO;
 use crate::outage::Outage;
 use crate::wait::{wait, within};
 use crate::world::{CUSTOMERS, LABEL, OPERATOR, SERVER, World};
@@ -47,6 +48,9 @@ pub async fn heal(world: &World) {
         )
         .await;
     world.scale_operator(1).await;
+    if world.edge_mode().await.is_some_and(|mode| mode != DEMO) {
+        world.set_edge_mode(DEMO).await;
+    }
     world.server_becomes(90, "True", "Active").await;
 }
 

@@ -129,7 +129,18 @@ pub async fn objects(world: &World, host: &str) -> Vec<&'static str> {
     found.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect()
 }
 
+/// What the demo's edge is made of.
+pub const DEMO: &str = "gateway";
+
 impl World {
+    /// What the operator is told to make the edge of.
+    pub async fn edge_mode(&self) -> Option<String> {
+        let deployment = self.operator().get("maintenance-os-operator").await.expect("the operator is installed");
+        let containers = deployment.spec.and_then(|spec| spec.template.spec).map(|pod| pod.containers).unwrap_or_default();
+        let variables = containers.into_iter().flat_map(|container| container.env.unwrap_or_default());
+        variables.into_iter().find(|variable| variable.name == "MOS_EDGE_MODE")?.value
+    }
+
     /// Has the operator make the edge of something else.
     pub async fn set_edge_mode(&self, mode: &str) {
         let container = json!({ "name": "operator", "env": [{ "name": "MOS_EDGE_MODE", "value": mode }] });

@@ -80,16 +80,11 @@ async fn compare(
     let (client, namespace) = (&context.client, &context.settings.namespace);
     let hosts: BTreeSet<String> = tenants.keys().cloned().collect();
     let found = found(client, namespace).await?;
-    if edge.mode == Mode::None && found.is_empty() {
-        return Ok(true);
-    }
-    let gateway = match edge.mode {
-        Mode::Gateway => gateway(client, namespace, &edge.gateway).await?,
-        _ => None,
-    };
+    // Also in other modes: listeners of ours may be left on it.
+    let gateway = gateway(client, namespace, &edge.gateway).await?;
     let (listeners, placed) = match &gateway {
-        Some(gateway) if edge.tls => listeners(client, gateway).await?,
-        _ => (Listeners::Sets, BTreeSet::new()),
+        Some(gateway) => listeners(client, gateway).await?,
+        None => (Listeners::Sets, BTreeSet::new()),
     };
     let (objects, on_gateway, left_out) = edge::objects(edge, &hosts, listeners, &placed);
     let mut troubles: HashMap<String, EdgeTrouble> =
