@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
 use super::backoff::Backoff;
+use super::backup::Backups;
 use super::fleet::{Fleet, Wake};
 use super::servers::Servers;
 use crate::api::tenant::TenantStatus;
@@ -48,6 +49,8 @@ pub struct Context {
     pub tenants: Store<Tenant>,
     /// Binding Secrets in each tenant namespace, without their data.
     pub bindings: Vec<(String, Store<PartialObjectMeta<Secret>>)>,
+    /// What the Jobs of backups told.
+    pub backups: Backups,
     /// Has Tenants looked at again.
     pub wake: mpsc::UnboundedSender<Wake>,
     /// Has a DatabaseServer looked at again.

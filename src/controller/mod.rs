@@ -1,6 +1,7 @@
 //! The operator: what it starts, in which order, and what it does at every resync.
 
 mod backoff;
+mod backup;
 mod context;
 mod fleet;
 mod keys;
@@ -116,6 +117,7 @@ pub async fn operate(
         plans,
         tenants: tenants.clone(),
         bindings: binding_stores,
+        backups: backup::Backups::new(settings.backup.wanted().is_some()),
         wake,
         wake_server,
         refill: Notify::new(),
@@ -203,6 +205,7 @@ async fn lead(
         }
         std::future::ready(())
     }));
+    tasks.spawn(backup::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(rollout::run(Arc::clone(&context), rollouts, stop.clone()));
     tracing::info!(epoch = context.epoch(), namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
     let woken = tokio_stream(woken.tenants, tenants.clone());

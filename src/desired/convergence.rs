@@ -184,6 +184,7 @@ impl World {
         };
         Facts {
             now: self.now(),
+            backup: None,
             next: self
                 .routing
                 .as_ref()
