@@ -19,12 +19,14 @@
 //! | [`pooler`] | the agent beside PgBouncer: slices → files → RELOAD → acknowledge |
 //! | [`tenancy`] | the request side, a library any axum app can use |
 //! | [`app`] | the reference app on top of it |
+//! | [`backup`] | takes backups of tenants, looks after them and proves that they restore |
 //! | [`signing`] | links that only we can have written |
 //! | [`generate`] | writes the CRDs |
 
 pub mod api;
 pub mod app;
 pub mod apply;
+pub mod backup;
 pub mod central;
 pub mod controller;
 pub mod desired;
@@ -145,6 +147,7 @@ mod boundaries {
         ];
         assert_without(&["app", "tenancy"], &operator, &[]);
         assert_without(&["tenancy"], &["crate::app"], &[]);
+        assert_without(&["backup"], &["crate::apply", "crate::controller", "crate::central", "crate::app"], &[]);
         assert_without(&["slices"], &["crate::app", "crate::tenancy", "crate::desired", "crate::controller"], &[]);
     }
 
@@ -153,7 +156,7 @@ mod boundaries {
         let statements =
             ["CREATE ROLE", "CREATE DATABASE", "ALTER ROLE", "ALTER DATABASE", "DROP ROLE", "DROP DATABASE", "GRANT "];
         assert_without(
-            &["apply", "controller", "observe", "pooler", "slices", "tenancy", "app", "api"],
+            &["apply", "backup", "controller", "observe", "pooler", "slices", "tenancy", "app", "api"],
             &statements,
             &[],
         );

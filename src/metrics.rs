@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use uuid::Uuid;
 
 use crate::desired::facts::ServerFacts;
 
@@ -25,6 +27,61 @@ pub struct Metrics {
     budget: Family<OfServer, Gauge>,
     rollouts: Family<OfRollout, Gauge>,
     schemas: Family<OfSchema, Gauge>,
+    /// Of backups.
+    pub backup: BackupMetrics,
+}
+
+/// Figures of backups. One series per tenant: an alert has to name the one whose backup is old.
+#[derive(Clone, Debug, Default)]
+pub struct BackupMetrics {
+    last: Family<OfTenant, Gauge>,
+    size: Family<OfTenant, Gauge>,
+    seconds: Family<OfTenant, Gauge>,
+    failures: Counter,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfTenant {
+    tenant: String,
+}
+
+impl BackupMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let last = "Time of a tenant's newest backup, in seconds since 1970";
+        registry.register("maintenance_os_backup_last_success_timestamp_seconds", last, self.last.clone());
+        registry.register("maintenance_os_backup_size_bytes", "Size of a tenant's newest backup", self.size.clone());
+        let took = "How long a tenant's newest backup took";
+        registry.register("maintenance_os_backup_duration_seconds", took, self.seconds.clone());
+        registry.register("maintenance_os_backup_failures", "Backups that failed", self.failures.clone());
+    }
+
+    /// Shows a tenant's newest backup; an older one than is shown changes nothing.
+    pub fn show(&self, tenant: Uuid, ended: Timestamp, size: i64) {
+        let label = OfTenant { tenant: tenant.to_string() };
+        let last = self.last.get_or_create_owned(&label);
+        if last.get() <= ended.as_second() {
+            last.set(ended.as_second());
+            self.size.get_or_create(&label).set(size);
+        }
+    }
+
+    /// Shows how long a tenant's backup took.
+    pub fn took(&self, tenant: Uuid, seconds: i64) {
+        self.seconds.get_or_create(&OfTenant { tenant: tenant.to_string() }).set(seconds);
+    }
+
+    /// Shows nothing of a tenant that is gone.
+    pub fn forget(&self, tenant: Uuid) {
+        let label = OfTenant { tenant: tenant.to_string() };
+        for family in [&self.last, &self.size, &self.seconds] {
+            family.remove(&label);
+        }
+    }
+
+    /// Counts a backup that failed.
+    pub fn failed(&self) {
+        self.failures.inc();
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -73,6 +130,7 @@ impl Metrics {
             budget: Family::default(),
             rollouts: Family::default(),
             schemas: Family::default(),
+            backup: BackupMetrics::default(),
         };
         let mut registry = Registry::default();
         registry.register("maintenance_os_tenant_visits", "Visits of Tenants", metrics.visits.clone());
@@ -113,6 +171,7 @@ impl Metrics {
             "Tenants by the version of their schema",
             metrics.schemas.clone(),
         );
+        metrics.backup.register(&mut registry);
         (metrics, Arc::new(Mutex::new(registry)))
     }
 

@@ -1,5 +1,6 @@
 //! Every flag and variable, parsed once. Each flag has a variable `MOS_…` of the same name.
 
+mod backup;
 mod redis;
 
 use std::net::SocketAddr;
@@ -8,6 +9,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::backup::{
+    BackupAction, BackupSettings, BucketArguments, OperatorBackupArguments, RetentionArguments, ServerArguments,
+    TenantArguments, VerifyAction,
+};
 pub use self::redis::RedisArguments;
 
 use crate::desired::edge::{Edge, Mode};
@@ -31,6 +36,8 @@ pub enum Role {
     App(Box<AppSettings>),
     /// Does every tenant's jobs.
     Worker(Box<WorkerRoleSettings>),
+    /// Takes backups of tenants, lists them, proves that they restore.
+    Backup(Box<BackupSettings>),
     /// Beside PgBouncer: turns pooler slices into its files.
     PoolerAgent(PoolerAgentSettings),
     /// Writes the custom resource definitions.
@@ -96,6 +103,9 @@ pub struct OperatorSettings {
     /// app tells of requests every half a minute.
     #[arg(long, env = "MOS_SLEEP_AFTER", default_value = "30m", value_parser = parse_duration)]
     pub sleep_after: Duration,
+    /// Backups.
+    #[command(flatten)]
+    pub backup: OperatorBackupArguments,
     /// How often everything is compared again.
     #[arg(long, env = "MOS_RESYNC", default_value = "300s", value_parser = parse_duration)]
     pub resync: Duration,

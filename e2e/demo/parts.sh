@@ -85,4 +85,6 @@ bucket maintenance-os-backups maintenance-os-backup
 secret_of maintenance-os redis --from-file=password=<(secret redis | tr -d '\n')
 secret_of maintenance-os s3 --from-literal=AWS_ACCESS_KEY_ID=maintenance-os-app \
 	--from-file=AWS_SECRET_ACCESS_KEY=<(secret s3-app | tr -d '\n')
+secret_of maintenance-os s3-backup --from-literal=AWS_ACCESS_KEY_ID=maintenance-os-backup \
+	--from-file=AWS_SECRET_ACCESS_KEY=<(secret s3-backup | tr -d '\n')
 secret_of maintenance-os mail --from-literal=url=smtp://mail.platform.svc.cluster.local:1025

@@ -136,7 +136,7 @@ impl World {
     /// What the operator is told to make the edge of.
     pub async fn edge_mode(&self) -> Option<String> {
         let deployment = self.operator().get("maintenance-os-operator").await.expect("the operator is installed");
-        let containers = deployment.spec.and_then(|spec| spec.template.spec).map(|pod| pod.containers).unwrap_or_default();
+        let containers = deployment.spec.template.spec.map(|pod| pod.containers).unwrap_or_default();
         let variables = containers.into_iter().flat_map(|container| container.env.unwrap_or_default());
         variables.into_iter().find(|variable| variable.name == "MOS_EDGE_MODE")?.value
     }

@@ -3,6 +3,7 @@
 //! Types and names only, and what a document means where every reader has to agree; nothing here does anything. Doc comments on fields of the CRDs are what
 //! `kubectl explain` shows.
 
+pub mod backup;
 pub mod condition;
 pub mod plan;
 pub mod pooler;
@@ -65,3 +66,6 @@ pub struct NameRef {
 
 /// Go-style durations of whole hours, minutes and seconds, as `720h` or `1h30m`.
 pub(crate) const DURATION_PATTERN: &str = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$";
+
+/// What a cron schedule of ours looks like: five fields within their ranges, each also `H` or `H(a-b)`.
+pub(crate) const SCHEDULE_RULE: &str = "self.matches('^(H([(][0-5]?[0-9]-[0-5]?[0-9][)])?|([0-5]?[0-9](-[0-5]?[0-9])?|[*])(/[1-9][0-9]?)?(,([0-5]?[0-9](-[0-5]?[0-9])?|[*])(/[1-9][0-9]?)?)*) (H([(]([01]?[0-9]|2[0-3])-([01]?[0-9]|2[0-3])[)])?|(([01]?[0-9]|2[0-3])(-([01]?[0-9]|2[0-3]))?|[*])(/[1-9][0-9]?)?(,(([01]?[0-9]|2[0-3])(-([01]?[0-9]|2[0-3]))?|[*])(/[1-9][0-9]?)?)*) (H([(](0?[1-9]|[12][0-9]|3[01])-(0?[1-9]|[12][0-9]|3[01])[)])?|((0?[1-9]|[12][0-9]|3[01])(-(0?[1-9]|[12][0-9]|3[01]))?|[*])(/[1-9][0-9]?)?(,((0?[1-9]|[12][0-9]|3[01])(-(0?[1-9]|[12][0-9]|3[01]))?|[*])(/[1-9][0-9]?)?)*) (H([(](0?[1-9]|1[0-2])-(0?[1-9]|1[0-2])[)])?|((0?[1-9]|1[0-2])(-(0?[1-9]|1[0-2]))?|[*])(/[1-9][0-9]?)?(,((0?[1-9]|1[0-2])(-(0?[1-9]|1[0-2]))?|[*])(/[1-9][0-9]?)?)*) (H([(][0-6]-[0-6][)])?|([0-6](-[0-6])?|[*])(/[1-9][0-9]?)?(,([0-6](-[0-6])?|[*])(/[1-9][0-9]?)?)*)$')";

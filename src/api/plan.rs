@@ -164,14 +164,15 @@ pub enum WorkerMode {
 }
 
 /// Backups of tenants on this plan.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanBackup {
-    /// PerTenant: a CronJob each. Shared: one CronJob per server.
+    /// PerTenant: a CronJob each. Shared: one CronJob per server, which is not made yet: these tenants get one each too.
     #[serde(default)]
     pub mode: BackupMode,
-    /// Cron schedule; `H` is spread by hash.
+    /// Cron schedule in UTC; `H` is spread by hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 64))]
+    #[x_kube(validation = Rule::new(crate::api::SCHEDULE_RULE).message("backup.schedule must be a cron schedule of five fields, as H 2 * * * (UTC; H is a minute of the tenant's own, H(1-3) a number from a range)"))]
     pub schedule: Option<String>,
     /// How many to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]

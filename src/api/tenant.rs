@@ -174,16 +174,18 @@ pub struct Credentials {
 }
 
 /// When backups run and how long they are kept.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backup {
-    /// Cron schedule; `H` is spread by hash, as in `H 2 * * *`.
+    /// Cron schedule in UTC; `H` is spread by hash, as in `H 2 * * *`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 64))]
+    #[x_kube(validation = Rule::new(crate::api::SCHEDULE_RULE).message("spec.backup.schedule must be a cron schedule of five fields, as H 2 * * * (UTC; H is a minute of the tenant's own, H(1-3) a number from a range)"))]
     pub schedule: Option<String>,
     /// How many to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
-    /// Restores into a scratch database to prove that the backup is good.
+    /// Restores into a scratch database to prove that the backup is good. Not done by schedule yet: `maintenance-os backup verify`
+    /// does it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
 }
@@ -307,4 +309,13 @@ pub struct BackupStatus {
     /// When it ended (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success: Option<String>,
+    /// Its name in the bucket, below the tenant's uuid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Size of the dump in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<i64>,
+    /// SHA-256 of the dump in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }

@@ -2,7 +2,8 @@
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,10 +30,7 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let name = object.name_any();
     let kind = K::kind(&()).into_owned();
-    let text = serde_json::to_string(&object).map_err(|source| {
-        ApplyError::kubernetes(format!("write {kind} {name} as JSON"), kube::Error::SerdeError(source))
-    })?;
-    let hash = credentials::hash(&[("object".to_owned(), text)].into());
+    let hash = hash(&object)?;
     let found = api
         .get_metadata_opt(&name)
         .await
@@ -43,6 +41,35 @@ where
     object.annotations_mut().insert(ANNOTATION_HASH.into(), hash);
     let applied = api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await;
     applied.map(drop).map_err(|source| ApplyError::kubernetes(format!("apply {kind} {namespace}/{name}"), source))
+}
+
+/// Whether an object is there as we would write it, as far as its note says.
+pub fn is_same<K: Resource<DynamicType = ()> + Serialize>(known: &ObjectMeta, object: &K) -> bool {
+    let noted = known.annotations.as_ref().and_then(|annotations| annotations.get(ANNOTATION_HASH));
+    hash(object).is_ok_and(|hash| noted == Some(&hash))
+}
+
+fn hash<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Result<String, ApplyError> {
+    let text = serde_json::to_string(object).map_err(|source| {
+        let (kind, name) = (K::kind(&()), object.meta().name.as_deref().unwrap_or_default());
+        ApplyError::kubernetes(format!("write {kind} {name} as JSON"), kube::Error::SerdeError(source))
+    })?;
+    Ok(credentials::hash(&[("object".to_owned(), text)].into()))
+}
+
+/// Removes an object of the operator's namespace; one that is gone is no error.
+///
+/// # Errors
+/// The API server refused it or did not answer.
+pub async fn remove<K>(client: &Client, namespace: &str, name: &str, how: &DeleteParams) -> Result<(), ApplyError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    match Api::<K>::namespaced(client.clone(), namespace).delete(name, how).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(ApplyError::kubernetes(format!("remove {} {namespace}/{name}", K::kind(&())), source)),
+    }
 }
 
 /// Creates a Secret of the operator's namespace or, where it carries the version that was read, replaces it.

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
 use super::backoff::Backoff;
+use super::backup::Backups;
 use super::domains::Domains;
 use super::edge::Troubles;
 use super::fleet::{Fleet, Wake};
@@ -53,6 +54,8 @@ pub struct Context {
     pub bindings: Vec<(String, Store<PartialObjectMeta<Secret>>)>,
     /// Tenants' own workers.
     pub workers: Workers,
+    /// What the Jobs of backups told.
+    pub backups: Backups,
     /// Has Tenants looked at again.
     pub wake: mpsc::UnboundedSender<Wake>,
     /// Has a DatabaseServer looked at again.

@@ -1,6 +1,7 @@
 //! The operator: what it starts, in which order, and what it does at every resync.
 
 mod backoff;
+mod backup;
 mod context;
 mod domains;
 mod edge;
@@ -122,6 +123,7 @@ pub async fn operate(
         tenants: tenants.clone(),
         bindings: binding_stores,
         workers: own_workers,
+        backups: backup::Backups::new(settings.backup.wanted().is_some()),
         wake,
         wake_server,
         refill: Notify::new(),
@@ -216,6 +218,7 @@ async fn lead(
         }
         std::future::ready(())
     }));
+    tasks.spawn(backup::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(rollout::run(Arc::clone(&context), rollouts, stop.clone()));
     tracing::info!(epoch = context.epoch(), namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
     let woken = tokio_stream(woken.tenants, tenants.clone());

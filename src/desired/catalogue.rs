@@ -200,6 +200,7 @@ impl Catalogue {
             match statement {
                 Statement::CommentDatabase { comment, .. } => database.comment = Some(comment.clone()),
                 Statement::AllowConnections { allow, .. } => database.allow_connections = *allow,
+                Statement::DatabaseOwner { owner, .. } => database.owner.clone_from(owner),
                 Statement::ConnectionLimit { limit, .. } => database.connection_limit = *limit,
                 Statement::DatabaseSetting { key, value: Some(value), .. } => {
                     drop(database.settings.insert(key.clone(), value.clone()));

@@ -197,6 +197,7 @@ impl World {
         };
         Facts {
             now: self.now(),
+            backup: None,
             next: self
                 .routing
                 .as_ref()

@@ -345,6 +345,8 @@ pub struct Facts {
     pub overlap: SignedDuration,
     /// Of a tenant that hibernates: until when it is awake because somebody asked for it.
     pub awake_until: Option<Timestamp>,
+    /// What the Jobs of its backups told; None: there are no backups here.
+    pub backup: Option<super::backup::Heard>,
     /// What became of the last attempt to migrate its database.
     pub attempt: Attempt,
     /// Sessions in the tenant's database, asked when its limit is to shrink.

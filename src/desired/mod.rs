@@ -2,6 +2,7 @@
 //!
 //! One file per part of a tenant, all of one shape: `plan(facts, …) -> PartPlan`. [`tenant`] puts them in order.
 
+pub mod backup;
 pub mod budget;
 pub mod catalogue;
 pub mod credentials;
@@ -22,6 +23,7 @@ pub mod rollout;
 pub mod rotation;
 pub mod routing;
 pub mod scram;
+pub mod scratch;
 pub mod server;
 pub mod sql;
 pub mod status;

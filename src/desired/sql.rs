@@ -19,6 +19,13 @@ pub enum Statement {
         /// Its name.
         name: String,
     },
+    /// Gives a database to another role.
+    DatabaseOwner {
+        /// The database.
+        name: String,
+        /// The role; whoever says this must be a member of it.
+        owner: String,
+    },
     /// Needs a database without sessions.
     RenameDatabase {
         /// The name it has.
@@ -167,6 +174,7 @@ impl Statement {
         match self {
             Self::CommentDatabase { name, .. }
             | Self::AllowConnections { name, .. }
+            | Self::DatabaseOwner { name, .. }
             | Self::ConnectionLimit { name, .. }
             | Self::DatabaseSetting { name, .. }
             | Self::GrantDatabase { name, .. }
@@ -210,6 +218,9 @@ impl Statement {
             }
             Self::RenameDatabase { from, to } => {
                 format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to))
+            }
+            Self::DatabaseOwner { name, owner } => {
+                format!("ALTER DATABASE {} OWNER TO {}", identifier(name), identifier(owner))
             }
             Self::DropDatabase { name } => format!("DROP DATABASE {}", identifier(name)),
             Self::CommentDatabase { name, comment } => {

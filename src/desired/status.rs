@@ -12,7 +12,7 @@ use crate::api::tenant::{CredentialsStatus, DatabaseStatus, TenantState, TenantS
 use super::effect::Health;
 use super::facts::{Facts, LedgerFact, Reach, Refusal, Seen};
 use super::tenant::{ORDER, Outlook};
-use super::{hosts, names, rotation, routing, workers};
+use super::{backup, hosts, names, rotation, routing, workers};
 
 /// The status that the Tenant is to have. `failure`: what went wrong with an effect just now.
 pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> TenantStatus {
@@ -32,6 +32,7 @@ pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> Tena
         });
         status.binding = Some(NameRef { name: names::binding(&facts.tenant.name_any()) });
     }
+    status.backup = backup::status(facts);
     status.domains = hosts::status(facts);
     let trouble = failure.or_else(|| outlook.trouble().cloned());
     let complete =
@@ -40,6 +41,9 @@ pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> Tena
     summary(&mut writer, trouble.as_ref(), complete);
     for &condition in ORDER {
         part(&mut writer, condition, outlook.health.get(&condition));
+    }
+    if let Some((value, reason, message)) = backup::fresh(facts) {
+        writer.set(ConditionType::BackupFresh, value, reason, &message);
     }
     subscription(&mut writer);
     serving(&mut writer, complete, trouble.as_ref());
@@ -214,7 +218,8 @@ pub fn next_change(facts: &Facts) -> Option<Timestamp> {
     let row = facts.row()?;
     let lapses = lapses_at(&routing::subscription(facts, row), facts.now);
     let sleeps = facts.awake_until.filter(|until| *until > facts.now);
-    [lapses, sleeps, rotation::next_change(facts), workers::next_change(facts)].into_iter().flatten().min()
+    let parts = [rotation::next_change(facts), workers::next_change(facts), backup::next_change(facts)];
+    [lapses, sleeps].into_iter().chain(parts).flatten().min()
 }
 
 /// The uuid that a Tenant claims to have, for a row that the ledger lost.

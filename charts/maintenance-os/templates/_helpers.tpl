@@ -160,6 +160,16 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- toJson (uniq $ports) -}}
 {{- end }}
 
+{{/* TCP port of the endpoint of .backup, for the network policy. */}}
+{{- define "maintenance-os.backupPorts" -}}
+{{- $ports := list -}}
+{{- if .endpoint -}}
+{{- $url := urlParse .endpoint -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "80" "443" (eq $url.scheme "http")) | int) -}}
+{{- end -}}
+{{- toJson $ports -}}
+{{- end }}
+
 {{/* Volumes of what the app needs, of the root, and where they are mounted. The root file system is read-only. */}}
 {{- define "maintenance-os.appMounts" -}}
 - { name: temp, mountPath: /tmp }

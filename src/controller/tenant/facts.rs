@@ -85,6 +85,7 @@ impl Visit<'_> {
             overlap: SignedDuration::try_from(context.settings.rotation_overlap).unwrap_or(SignedDuration::MAX),
             awake_until: awake.map(|left| now + left),
             sessions,
+            backup: context.backups.heard(uuid),
             attempt: uuid.map(|uuid| context.memory.attempt(uuid)).unwrap_or_default(),
             plan_name: plan.name,
             plan: plan.spec,

@@ -39,7 +39,7 @@ impl Backend {
     pub(super) fn new(settings: &StorageSettings) -> Result<Self, StorageSettingsError> {
         match settings {
             StorageSettings::Local { directory } => local(directory.clone()),
-            StorageSettings::S3(settings) => s3(settings),
+            StorageSettings::S3(settings) => Ok(Self::S3(client(settings)?)),
         }
     }
 
@@ -100,7 +100,11 @@ fn local(directory: PathBuf) -> Result<Backend, StorageSettingsError> {
     Ok(Backend::Local { store: store.with_fsync(true), root: directory })
 }
 
-fn s3(settings: &S3Settings) -> Result<Backend, StorageSettingsError> {
+/// The client of a bucket. Nothing is asked of it yet.
+///
+/// # Errors
+/// The settings contradict themselves.
+pub(crate) fn client(settings: &S3Settings) -> Result<AmazonS3, StorageSettingsError> {
     settings.check()?;
     // The client wants to know who does its TLS even where the address is plain HTTP. The program has said so when it
     // started; a test or an app of somebody else's may not have, and then the first one counts.
@@ -126,8 +130,7 @@ fn s3(settings: &S3Settings) -> Result<Backend, StorageSettingsError> {
         builder = builder.with_endpoint(url.trim_end_matches('/')).with_virtual_hosted_style_request(own_host);
     }
     let store = builder.build();
-    let store = store.map_err(|source| StorageSettingsError::Client { bucket: settings.bucket.clone(), source })?;
-    Ok(Backend::S3(store))
+    store.map_err(|source| StorageSettingsError::Client { bucket: settings.bucket.clone(), source })
 }
 
 /// One call's answer, in time.

@@ -29,6 +29,8 @@ pub use self::error::{PutError, StorageError};
 pub use self::name::{Area, BadName, Extension, ObjectName, ObjectPath};
 pub use self::settings::{S3Settings, StorageSettings, StorageSettingsError};
 
+pub(crate) use self::backend::client;
+
 use self::backend::{Backend, answer};
 
 /// Everybody's storage. Clones share it.

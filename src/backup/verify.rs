@@ -1,0 +1,194 @@
+//! Proving that a backup is whole, and that it restores.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::io::AsyncWriteExt;
+use uuid::Uuid;
+
+use super::bucket::{Bucket, Hashed};
+use super::keys::{self, BackupId, Part};
+use super::manifest::Manifest;
+use super::programs::{self, Programs};
+use super::server::{self, Login, Server};
+use super::shelf::Shelf;
+use crate::desired::sql::Batch;
+use crate::desired::{scram, scratch};
+
+/// Scratch databases of this age were left by something that was killed.
+const LEFT_BEHIND: i64 = 24 * 3600;
+
+/// The manifest of one backup of `tenant`: of the newest, or of `id`.
+///
+/// # Errors
+/// There is none, or it is not sound.
+pub async fn find(bucket: &Bucket, tenant: Uuid, id: Option<BackupId>) -> anyhow::Result<(BackupId, Manifest)> {
+    let Some(id) = id else {
+        let shelf = Shelf::read(bucket, tenant).await?;
+        let newest = shelf.newest().map(|(id, manifest)| (id, manifest.clone()));
+        return newest.with_context(|| format!("tenant {tenant} has no backup in bucket {}", bucket.name()));
+    };
+    let key = keys::key(tenant, id, Part::Manifest);
+    let found = bucket.get(&key).await?;
+    let manifest = Manifest::decode(&found, tenant, id).with_context(|| format!("reading the manifest {key}"))?;
+    Ok((id, manifest))
+}
+
+/// Reads a dump to its end and compares it with its manifest.
+///
+/// # Errors
+/// A byte is another one than was written.
+pub async fn checksum(bucket: &Bucket, tenant: Uuid, id: BackupId, manifest: &Manifest) -> anyhow::Result<()> {
+    let key = keys::key(tenant, id, Part::Dump);
+    let found = bucket.read(&key, &mut tokio::io::sink()).await?;
+    same(&key, &found, manifest)
+}
+
+fn same(key: &str, found: &Hashed, manifest: &Manifest) -> anyhow::Result<()> {
+    let Manifest { dump, .. } = manifest;
+    ensure!(
+        found.sha256 == dump.sha256 && found.size == dump.size,
+        "{key} is damaged: it has {} bytes with SHA-256 {}, and {} bytes with {} were written. It cannot be relied on; an older \
+         backup may be whole",
+        found.size,
+        found.sha256,
+        dump.size,
+        dump.sha256
+    );
+    Ok(())
+}
+
+/// Where backups are restored to see whether they restore.
+pub struct Drill {
+    /// The server.
+    pub server: Server,
+    /// A role that may make databases and roles.
+    pub provisioner: Login,
+    /// `pg_restore`.
+    pub programs: Programs,
+}
+
+impl Drill {
+    /// Restores a backup into a scratch database, compares the rows of every table, and drops it; says how long the restore
+    /// took.
+    ///
+    /// # Errors
+    /// It does not restore, or not to what was there.
+    pub async fn restore(
+        &self,
+        bucket: &Bucket,
+        tenant: Uuid,
+        id: BackupId,
+        manifest: &Manifest,
+    ) -> anyhow::Result<Duration> {
+        let mut provisioner = self.server.connect(&self.provisioner, "postgres").await?;
+        self.server.identify(&mut provisioner).await?;
+        let now = Timestamp::now().as_second();
+        self.sweep(&mut provisioner, now).await?;
+        let name = scratch::name(now, &Uuid::new_v4().simple().to_string()[..12]);
+        let owner = Login { username: name.clone(), password: scram::password(rand::random()) };
+        let restored = async {
+            let verifier = scram::verifier(&owner.password);
+            run(&mut provisioner, &scratch::create(&name, &verifier, &self.provisioner.username)).await?;
+            let began = Instant::now();
+            self.fill(bucket, tenant, id, manifest, &owner).await?;
+            let took = began.elapsed();
+            self.compare(manifest, &owner).await?;
+            Ok(took)
+        };
+        let restored: anyhow::Result<Duration> = restored.await;
+        // The connection may be what failed.
+        let removed = async {
+            let mut provisioner = self.server.connect(&self.provisioner, "postgres").await?;
+            self.remove(&mut provisioner, &name).await
+        };
+        let removed = removed.await;
+        let took = restored.with_context(|| format!("restoring backup {id} of tenant {tenant} for a trial"))?;
+        removed?;
+        Ok(took)
+    }
+
+    /// Passes the dump to `pg_restore`, which is the database's owner and nothing else.
+    async fn fill(
+        &self,
+        bucket: &Bucket,
+        tenant: Uuid,
+        id: BackupId,
+        manifest: &Manifest,
+        owner: &Login,
+    ) -> anyhow::Result<()> {
+        let database = &owner.username;
+        let arguments = ["--no-owner", "--no-privileges", "--exit-on-error", "--no-password", "--dbname", database]
+            .map(str::to_owned);
+        let environment = self.server.environment(owner, database);
+        let mut child = self.programs.start("pg_restore", &arguments, environment, Stdio::piped())?;
+        let mut input = child.stdin.take().context("pg_restore has no input")?;
+        let (errors, mut output) = (child.stderr.take(), child.stdout.take().context("pg_restore has no output")?);
+        let key = keys::key(tenant, id, Part::Dump);
+        let feed = async {
+            let fed = bucket.read(&key, &mut input).await;
+            // Its end is how pg_restore knows that there is no more.
+            let _ = input.shutdown().await;
+            drop(input);
+            fed
+        };
+        let mut nowhere = tokio::io::sink();
+        let (fed, complaint, _) =
+            tokio::join!(feed, programs::complaint(errors), tokio::io::copy(&mut output, &mut nowhere));
+        // What it complained about is why it took no more.
+        programs::ended("pg_restore", &mut child, &complaint).await?;
+        same(&key, &fed?, manifest)
+    }
+
+    async fn compare(&self, manifest: &Manifest, owner: &Login) -> anyhow::Result<()> {
+        let mut connection = self.server.connect(owner, &owner.username).await?;
+        let found = server::rows(&mut connection).await?;
+        connection.close().await.context("leaving the scratch database")?;
+        let names = manifest.rows.keys().chain(found.keys());
+        if let Some(table) = names.into_iter().find(|table| manifest.rows.get(*table) != found.get(*table)) {
+            let count =
+                |rows: Option<&i64>| rows.map_or_else(|| "is not there".to_owned(), |rows| format!("has {rows} rows"));
+            bail!(
+                "table {table} {} in the restored database and {} in the backup's manifest",
+                count(found.get(table)),
+                count(manifest.rows.get(table))
+            );
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self, provisioner: &mut PgConnection, now: i64) -> anyhow::Result<()> {
+        let names: Vec<String> =
+            sqlx::query_scalar("SELECT datname::text FROM pg_database UNION SELECT rolname::text FROM pg_roles")
+                .fetch_all(&mut *provisioner)
+                .await
+                .context("looking for scratch databases that were left")?;
+        let old = |name: &String| scratch::made(name).is_some_and(|made| made + LEFT_BEHIND < now);
+        for name in names.iter().filter(|name| old(name)) {
+            self.remove(provisioner, name).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, provisioner: &mut PgConnection, name: &str) -> anyhow::Result<()> {
+        let (database, role): (bool, bool) = sqlx::query_as(
+            "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1), EXISTS (SELECT FROM pg_roles WHERE rolname = $1)",
+        )
+        .bind(name)
+        .fetch_one(&mut *provisioner)
+        .await
+        .with_context(|| format!("looking for the scratch database {name}"))?;
+        run(provisioner, &scratch::remove(name, database, role)).await
+    }
+}
+
+async fn run(connection: &mut PgConnection, batches: &[Batch]) -> anyhow::Result<()> {
+    for batch in batches {
+        let done = sqlx::raw_sql(AssertSqlSafe(batch.text())).execute(&mut *connection).await;
+        done.with_context(|| format!("running: {}", batch.summary()))?;
+    }
+    Ok(())
+}

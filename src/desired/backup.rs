@@ -1,0 +1,416 @@
+//! A tenant's backups: the CronJob that takes them, and whether the newest is young enough.
+//!
+//! From      `Tenant.spec.backup`, `Plan.spec.backup`, what the Jobs told
+//! Makes     a CronJob `backup-<uuid>` in the operator's namespace; `status.backup`, the condition `BackupFresh`
+//! Ready     has no part in it: customers are served whether there is a backup or not
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::CronJob;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::api::backup::BackupReport;
+use crate::api::condition::Reason;
+use crate::api::plan::PlanBackup;
+use crate::api::server::DatabaseServerSpec;
+use crate::api::tenant::{Backup, BackupStatus, Retention};
+use crate::api::{LABEL_SERVER, LABEL_TENANT, MANAGED_BY};
+
+use super::facts::Facts;
+use super::names;
+
+/// Once a night, each tenant at another minute of three hours.
+const SCHEDULE: &str = "H H(1-3) * * *";
+/// Kept of each where neither Tenant nor Plan says anything.
+const RETENTION: [i32; 3] = [7, 4, 12];
+/// The newest backup is young for so long at least.
+const FRESH: SignedDuration = SignedDuration::from_hours(26);
+/// Label and value by which Jobs and pods of backups are found.
+pub const SELECTOR: &str = "app.kubernetes.io/component=backup,app.kubernetes.io/managed-by=maintenance-os";
+const USER: i64 = 65532;
+const CA: &str = "/etc/maintenance-os/server";
+
+/// The bucket of backups, as the chart says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BucketSettings {
+    /// Its name.
+    pub bucket: String,
+    /// Its region.
+    pub region: String,
+    /// Address of the server; "" is Amazon's.
+    pub endpoint: String,
+    /// Secret of the operator's namespace with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+    pub secret: String,
+    /// Account of the Jobs' pods; it has no rights.
+    pub account: String,
+}
+
+/// What backups a tenant is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Cron schedule in UTC, as Kubernetes knows it.
+    pub schedule: String,
+    /// The newest of each of so many days, weeks and months.
+    pub keep: [i32; 3],
+}
+
+/// What the Tenant says, else what its Plan says, else every night.
+pub fn wanted(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanBackup>) -> Wanted {
+    let asked = tenant.and_then(|backup| backup.schedule.as_deref());
+    let asked = asked.or_else(|| plan.and_then(|backup| backup.schedule.as_deref()));
+    let of = |pick: fn(&Retention) -> Option<i32>| {
+        let own = tenant.and_then(|backup| backup.retention.as_ref()).and_then(pick);
+        own.or_else(|| plan.and_then(|backup| backup.retention.as_ref()).and_then(pick))
+    };
+    let kept = [of(|kept| kept.daily), of(|kept| kept.weekly), of(|kept| kept.monthly)];
+    // Who says one of them says all: a plan that keeps seven days keeps no months besides.
+    let silent = kept.iter().all(Option::is_none);
+    let keep = if silent { RETENTION } else { kept.map(Option::unwrap_or_default) };
+    Wanted { schedule: spread(asked.unwrap_or(SCHEDULE), uuid), keep }
+}
+
+/// Puts a number of the tenant's own in the place of each `H`, or `H(a-b)`: the same for a tenant each time, so that a fleet's
+/// backups are spread.
+fn spread(schedule: &str, uuid: Uuid) -> String {
+    // Days that every month has.
+    let ranges = [(0, 59), (0, 23), (1, 28), (1, 12), (0, 6)];
+    let fields = schedule.split_ascii_whitespace().zip(ranges).enumerate();
+    let numbers = fields.map(|(place, (field, whole))| {
+        let Some(rest) = field.strip_prefix('H') else { return field.to_owned() };
+        let inner = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+        let bounds = inner.and_then(|inner| inner.split_once('-'));
+        let parsed = bounds.and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
+        let (low, high): (u32, u32) = parsed.filter(|(low, high)| low <= high).unwrap_or(whole);
+        let digest = Sha256::digest([uuid.as_bytes().as_slice(), &[u8::try_from(place).unwrap_or_default()]].concat());
+        let random = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+        (low + random % (high - low + 1)).to_string()
+    });
+    numbers.collect::<Vec<_>>().join(" ")
+}
+
+/// How old the newest backup may be: 26 hours, or the schedule's longest pause and a tenth.
+pub fn limit(schedule: &str) -> SignedDuration {
+    let mut fields = schedule.split_ascii_whitespace();
+    let mut is_any = || fields.next().is_none_or(|field| field.starts_with('*'));
+    let (_, _, day, month, weekday) = (is_any(), is_any(), is_any(), is_any(), is_any());
+    let days = match (month, day, weekday) {
+        (false, ..) => 366,
+        (true, false, true) => 31,
+        // Of two kinds of days, either begins one.
+        (true, _, false) => 7,
+        (true, true, true) => 1,
+    };
+    FRESH.max(SignedDuration::from_secs(days * 86_400 * 11 / 10))
+}
+
+/// What the Jobs of a tenant told, as far as their pods are still there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The newest backup.
+    pub taken: Option<BackupReport>,
+    /// The newest failure.
+    pub failed: Option<BackupReport>,
+}
+
+/// Where the Job of one tenant reads.
+pub struct Target<'a> {
+    /// The tenant.
+    pub uuid: Uuid,
+    /// `namespace/name` of the Tenant.
+    pub name: String,
+    /// The DatabaseServer.
+    pub server: &'a str,
+    /// Its spec.
+    pub spec: &'a DatabaseServerSpec,
+    /// PostgreSQL's identity of it: the Job refuses another one.
+    pub system_identifier: &'a str,
+}
+
+/// `backup-<uuid>`: 43 characters of the 52 that a CronJob's name may have.
+pub fn name(uuid: Uuid) -> String {
+    format!("backup-{uuid}")
+}
+
+/// The CronJob of a tenant.
+pub fn cron_job(
+    target: &Target<'_>,
+    wanted: &Wanted,
+    bucket: &BucketSettings,
+    namespace: &str,
+    image: &str,
+) -> CronJob {
+    let labels = json!({
+        "app.kubernetes.io/name": "maintenance-os",
+        "app.kubernetes.io/component": "backup",
+        "app.kubernetes.io/part-of": "maintenance-os",
+        "app.kubernetes.io/managed-by": MANAGED_BY,
+        LABEL_TENANT: target.uuid.to_string(),
+        LABEL_SERVER: target.server,
+    });
+    let job = json!({
+        "metadata": { "name": name(target.uuid), "namespace": namespace, "labels": labels },
+        "spec": {
+            "schedule": wanted.schedule,
+            "timeZone": "Etc/UTC",
+            "concurrencyPolicy": "Forbid",
+            // What an outage kept from running is made up for within the hour, and not all at once later.
+            "startingDeadlineSeconds": 3600,
+            "successfulJobsHistoryLimit": 1,
+            "failedJobsHistoryLimit": 1,
+            "jobTemplate": { "metadata": { "labels": labels }, "spec": {
+                "backoffLimit": 3,
+                "activeDeadlineSeconds": 6 * 3600,
+                "template": { "metadata": { "labels": labels }, "spec": pod(target, wanted, bucket, image) },
+            } },
+        },
+    });
+    serde_json::from_value(job).expect("a CronJob is written as the API has it")
+}
+
+fn pod(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings, image: &str) -> Value {
+    let connection = &target.spec.connection_secret_ref.name;
+    json!({
+        "serviceAccountName": bucket.account,
+        "automountServiceAccountToken": false,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": { "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER, "seccompProfile": { "type": "RuntimeDefault" } },
+        // The authority only: the provisioner's password lies in the same Secret.
+        "volumes": [{ "name": "server", "secret": { "secretName": connection, "items": [{ "key": "ca.crt", "path": "ca.crt" }], "optional": true } }],
+        "containers": [{
+            "name": "backup",
+            "image": image,
+            "args": ["backup", "run", "--tenant", target.uuid.to_string(), "--name", target.name, "--report", "/dev/termination-log"],
+            "env": environment(target, wanted, bucket),
+            "terminationMessagePath": "/dev/termination-log",
+            "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "256Mi" } },
+            "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } },
+            "volumeMounts": [{ "name": "server", "mountPath": CA, "readOnly": true }],
+        }],
+    })
+}
+
+fn environment(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings) -> Vec<Value> {
+    let plain = |name: &str, value: &str| json!({ "name": name, "value": value });
+    let secret = |name: &str, secret: &str, key: &str| json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret, "key": key } } });
+    let connection = &target.spec.connection_secret_ref.name;
+    let mut variables = vec![
+        plain("MOS_SERVER", target.server),
+        secret("MOS_SERVER_HOST", connection, "host"),
+        secret("MOS_SERVER_PORT", connection, "port"),
+        plain("MOS_SERVER_SSLMODE", target.spec.ssl_mode.as_str()),
+        plain("MOS_SERVER_CA", &format!("{CA}/ca.crt")),
+        plain("MOS_SYSTEM_IDENTIFIER", target.system_identifier),
+        secret("MOS_BACKUP_PASSWORD", &names::server_roles(target.server), "backup"),
+        plain("MOS_KEEP_DAILY", &wanted.keep[0].to_string()),
+        plain("MOS_KEEP_WEEKLY", &wanted.keep[1].to_string()),
+        plain("MOS_KEEP_MONTHLY", &wanted.keep[2].to_string()),
+        secret("AWS_ACCESS_KEY_ID", &bucket.secret, "AWS_ACCESS_KEY_ID"),
+        secret("AWS_SECRET_ACCESS_KEY", &bucket.secret, "AWS_SECRET_ACCESS_KEY"),
+        plain("AWS_DEFAULT_REGION", &bucket.region),
+        plain("AWS_BUCKET", &bucket.bucket),
+    ];
+    if !bucket.endpoint.is_empty() {
+        variables.push(plain("AWS_URL", &bucket.endpoint));
+        variables.push(plain("MOS_S3_CUSTOM_ENDPOINT", "true"));
+        variables
+            .push(plain("MOS_S3_ALLOW_HTTP", if bucket.endpoint.starts_with("http://") { "true" } else { "false" }));
+    }
+    variables
+}
+
+/// The newest backup, as far as it was ever told.
+pub fn status(facts: &Facts) -> Option<BackupStatus> {
+    let before = facts.status().backup;
+    let told = facts.backup.as_ref().and_then(|heard| heard.taken.as_ref());
+    let told = told.and_then(|report| Some((report, report.taken.as_ref()?)));
+    let Some((report, taken)) = told else { return before };
+    if before.as_ref().and_then(last_success).is_some_and(|last| last >= report.ended_at) {
+        return before;
+    }
+    Some(BackupStatus {
+        last_success: Some(report.ended_at.to_string()),
+        name: Some(taken.name.clone()),
+        size: i64::try_from(taken.size).ok(),
+        sha256: Some(taken.sha256.clone()),
+    })
+}
+
+/// When the backup that a status tells of ended.
+pub fn last_success(status: &BackupStatus) -> Option<Timestamp> {
+    status.last_success.as_deref()?.parse().ok()
+}
+
+/// Whether the newest backup is young enough, and what to do where it is not. None: there are no backups here.
+pub fn fresh(facts: &Facts) -> Option<(Option<bool>, Reason, String)> {
+    let row = facts.row().filter(|_| facts.backup.is_some())?;
+    let wanted =
+        wanted(row.uuid, facts.tenant.spec.backup.as_ref(), facts.plan.as_ref().and_then(|plan| plan.backup.as_ref()));
+    let last = status(facts).as_ref().and_then(last_success);
+    let failed = facts.backup.as_ref().and_then(|heard| heard.failed.as_ref());
+    let failed = failed.filter(|report| last.is_none_or(|last| report.ended_at > last));
+    let failed = failed.and_then(|report| {
+        Some(format!("; the last attempt, at {}, failed: {}", report.ended_at, report.error.as_ref()?))
+    });
+    let failed = failed.unwrap_or_default();
+    let job = name(row.uuid);
+    let try_now = format!(
+        "kubectl create job --from=cronjob/{job} {}-now -n <the operator's namespace>, then kubectl logs on it",
+        &job[..15]
+    );
+    Some(match (last, overdue_at(facts, &wanted, last)) {
+        (Some(last), Some(limit)) if facts.now < limit => {
+            (Some(true), Reason::Active, format!("the newest backup is of {last}{failed}"))
+        }
+        (Some(last), _) => (
+            Some(false),
+            Reason::BackupOverdue,
+            format!(
+                "the newest backup is of {last}, which is too old for the schedule {}{failed}. Customers are served as before. To try now: {try_now}",
+                wanted.schedule
+            ),
+        ),
+        (None, Some(limit)) if facts.now < limit => (
+            None,
+            Reason::Provisioning,
+            format!("there is no backup yet; the schedule is {} UTC{failed}", wanted.schedule),
+        ),
+        (None, _) => (
+            Some(false),
+            Reason::BackupOverdue,
+            format!(
+                "there is no backup although one was due by the schedule {}{failed}. Customers are served as before. To try now: {try_now}",
+                wanted.schedule
+            ),
+        ),
+    })
+}
+
+/// When the newest backup is too old, or the first one too late.
+fn overdue_at(facts: &Facts, wanted: &Wanted, last: Option<Timestamp>) -> Option<Timestamp> {
+    let since = last.or_else(|| facts.tenant.metadata.creation_timestamp.as_ref().map(|time| time.0))?;
+    since.checked_add(limit(&wanted.schedule)).ok()
+}
+
+/// When the newest backup becomes too old, where it is not yet.
+pub fn next_change(facts: &Facts) -> Option<Timestamp> {
+    let row = facts.row().filter(|_| facts.backup.is_some())?;
+    let wanted =
+        wanted(row.uuid, facts.tenant.spec.backup.as_ref(), facts.plan.as_ref().and_then(|plan| plan.backup.as_ref()));
+    let last = status(facts).as_ref().and_then(last_success);
+    overdue_at(facts, &wanted, last).filter(|limit| *limit > facts.now)
+}
+
+impl Heard {
+    /// Takes a report in. Of each kind the newest counts, in whatever order they are heard.
+    pub fn take(&mut self, report: BackupReport) {
+        let known = if report.taken.is_some() { &mut self.taken } else { &mut self.failed };
+        if known.as_ref().is_none_or(|known| known.ended_at < report.ended_at) {
+            *known = Some(report);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uuid(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    #[test]
+    fn tenants_are_spread_over_the_hour_and_each_keeps_its_minute() {
+        let minutes: std::collections::BTreeSet<_> = (0..600).map(|number| spread("H 2 * * *", uuid(number))).collect();
+        assert_eq!(minutes.len(), 60);
+        assert_eq!(spread("H 2 * * *", uuid(7)), spread("H 2 * * *", uuid(7)));
+        for number in 0..200 {
+            let spread = spread("H H(1-3) * * H", uuid(number));
+            let fields: Vec<u32> = spread.split(' ').filter_map(|field| field.parse().ok()).collect();
+            assert!(fields[0] < 60 && (1..=3).contains(&fields[1]) && fields[2] < 7, "{spread}");
+        }
+        assert_eq!(spread("*/15 2,4 1-5 * *", uuid(1)), "*/15 2,4 1-5 * *");
+    }
+
+    #[test]
+    fn a_backup_may_be_as_old_as_its_schedule_allows() {
+        for (schedule, hours) in [
+            ("5 2 * * *", 26.4),
+            ("5 * * * *", 26.4),
+            ("5 2 * * 0", 7.0 * 26.4),
+            ("5 2 1 * *", 31.0 * 26.4),
+            ("5 2 1 * 0", 7.0 * 26.4),
+            ("5 2 1 1 *", 366.0 * 26.4),
+        ] {
+            assert!((limit(schedule).as_secs_f64() / 3600.0 - hours).abs() < 0.01, "{schedule}: {:?}", limit(schedule));
+        }
+    }
+
+    #[test]
+    fn the_tenant_says_more_than_its_plan_and_the_plan_more_than_nothing() {
+        let keep = |daily, weekly, monthly| Some(Retention { daily, weekly, monthly });
+        let plan = PlanBackup {
+            schedule: Some("1 1 * * *".into()),
+            retention: keep(Some(3), None, None),
+            ..PlanBackup::default()
+        };
+        let tenant = Backup { schedule: Some("2 2 * * *".into()), retention: keep(None, Some(5), None), verify: None };
+        let id = uuid(1);
+        assert_eq!(wanted(id, None, None).keep, [7, 4, 12]);
+        assert_eq!(wanted(id, None, Some(&plan)), Wanted { schedule: "1 1 * * *".into(), keep: [3, 0, 0] });
+        assert_eq!(wanted(id, Some(&tenant), Some(&plan)), Wanted { schedule: "2 2 * * *".into(), keep: [3, 5, 0] });
+    }
+
+    #[test]
+    fn the_job_is_restricted_and_holds_no_more_than_it_needs() {
+        let spec = DatabaseServerSpec {
+            connection_secret_ref: crate::api::NameRef { name: "pg-1".into() },
+            ..Default::default()
+        };
+        let target = Target {
+            uuid: uuid(7),
+            name: "customers/acme".into(),
+            server: "pg-1",
+            spec: &spec,
+            system_identifier: "741",
+        };
+        let bucket = BucketSettings {
+            bucket: "b".into(),
+            endpoint: "http://s3:7070".into(),
+            secret: "s3-backup".into(),
+            account: "maintenance-os-backup".into(),
+            ..Default::default()
+        };
+        let job = cron_job(&target, &wanted(uuid(7), None, None), &bucket, "ns", "image");
+        assert!(job.metadata.name.as_ref().unwrap().len() <= 52);
+        let text = serde_json::to_value(&job).unwrap();
+        let pod = &text["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], json!(false));
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], json!(true));
+        let container = &pod["containers"][0];
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], json!(true));
+        let mut secrets: Vec<_> = container["env"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|variable| {
+                let from = &variable["valueFrom"]["secretKeyRef"];
+                Some(format!("{}/{}", from["name"].as_str()?, from["key"].as_str()?))
+            })
+            .collect();
+        secrets.sort();
+        assert_eq!(
+            secrets,
+            [
+                "pg-1-roles/backup",
+                "pg-1/host",
+                "pg-1/port",
+                "s3-backup/AWS_ACCESS_KEY_ID",
+                "s3-backup/AWS_SECRET_ACCESS_KEY"
+            ]
+        );
+        assert_eq!(pod["volumes"][0]["secret"]["items"], json!([{ "key": "ca.crt", "path": "ca.crt" }]));
+        assert_eq!(text["spec"]["concurrencyPolicy"], json!("Forbid"));
+    }
+}
