@@ -106,7 +106,7 @@ pub async fn take_all(taker: &Taker, tenants: &[TenantFacts], keep: Keep) -> Vec
                 }
             }
             Err(error) => {
-                tracing::error!(tenant = %tenant.uuid, name = tenant.name, error = format!("{error:#}"), "no backup")
+                tracing::error!(tenant = %tenant.uuid, name = tenant.name, error = format!("{error:#}"), "no backup");
             }
         }
         Outcome { tenant: tenant.clone(), taken }

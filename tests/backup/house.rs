@@ -103,6 +103,7 @@ impl House {
     }
 
     /// Programs of which `pg_dump` is this script; `{pg_dump}` stands for the real one with its arguments.
+    #[allow(clippy::unused_self, reason = "reads as the house's")]
     pub fn programs_with(&self, dump: &str) -> (TempDir, Programs) {
         let directory = tempfile::tempdir().unwrap();
         script(&directory.path().join("pg_dump"), &dump.replace("{pg_dump}", &run("pg_dump")));
@@ -111,6 +112,7 @@ impl House {
     }
 
     /// An object, as the S3 server has it on its disk.
+    #[allow(clippy::unused_self, reason = "reads as the house's")]
     pub fn file(&self, tenant: Uuid, id: BackupId, part: Part) -> PathBuf {
         root().join(keys::key(tenant, id, part))
     }

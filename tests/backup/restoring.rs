@@ -79,7 +79,7 @@ async fn suspended_tenants_and_hostile_settings_are_backed_up_too_and_old_backup
     if newer.started_at.as_second()
         > first[0].parse::<maintenance_os::backup::keys::BackupId>().unwrap().began.as_second()
     {
-        assert_eq!(kept, [newer.id.clone()]);
+        assert_eq!(kept, std::slice::from_ref(&newer.id));
     }
     assert_eq!(kept.len(), 1);
     assert_eq!(house.good(globex.uuid).await.len(), 1, "the other tenant's backups are its own");
