@@ -61,6 +61,8 @@ fn lines() -> Vec<Line> {
         line("spec.backup.mode", "enum", json!("Shared"), json!("None"), "supported values: \"PerTenant\", \"Shared\""),
         line("spec.backup.schedule", "minLength", json!("H 2 * * *"), json!("@daily"), short),
         line("spec.backup.schedule", "maxLength", json!("H 2 * * *"), json!("H".repeat(65)), long),
+        line("spec.backup.schedule", "rule", json!("H H(1-3) * * *"), json!("H 25 * * *"), "backup.schedule must be a cron schedule of five fields, as H 2 * * *"),
+        line("spec.backup.schedule", "rule", json!("30 */6 * * 1-5"), json!("every night"), "backup.schedule must be a cron schedule of five fields, as H 2 * * *"),
     ];
     for line in range("spec.database.poolSize", 1, 500) {
         lines.push(line.beside(json!({"spec": {"database": {"maxConnections": 1000}}})));
