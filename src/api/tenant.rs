@@ -190,7 +190,7 @@ pub struct Backup {
     pub verify: Option<Verify>,
 }
 
-/// How many backups to keep of each age.
+/// How many backups to keep of each age. What is not said comes from the Plan, else it is 7, 4 and 12; 0 keeps none of that kind.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub struct Retention {
     /// Newest of each of the last days.

@@ -89,6 +89,11 @@ pub struct Outcome {
     pub taken: anyhow::Result<Manifest>,
 }
 
+async fn prune(taker: &Taker, tenant: Uuid, keep: Keep, taken: &Manifest) -> anyhow::Result<usize> {
+    let taken = taken.id.parse().context("reading the name of the backup that was just taken")?;
+    shelf::prune(&taker.bucket, tenant, keep, taken).await
+}
+
 /// Takes a backup of each tenant, two at a time, and removes of each what need not be kept. One that fails hides no other.
 pub async fn take_all(taker: &Taker, tenants: &[TenantFacts], keep: Keep) -> Vec<Outcome> {
     let one = async |tenant: &TenantFacts| {
@@ -97,7 +102,7 @@ pub async fn take_all(taker: &Taker, tenants: &[TenantFacts], keep: Keep) -> Vec
             Ok(manifest) => {
                 tracing::info!(tenant = %tenant.uuid, name = tenant.name, backup = manifest.id, size = manifest.dump.size, "backed up");
                 // The backup is there; that old ones could not be removed does not take it away.
-                match shelf::prune(&taker.bucket, tenant.uuid, keep).await {
+                match prune(taker, tenant.uuid, keep, manifest).await {
                     Ok(0) => {}
                     Ok(removed) => tracing::info!(tenant = %tenant.uuid, removed, "removed old backups"),
                     Err(error) => {

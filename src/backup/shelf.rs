@@ -10,6 +10,7 @@ use super::bucket::Bucket;
 use super::keys::{self, BackupId, Part};
 use super::manifest::Manifest;
 use super::retention::{self, Keep};
+use crate::desired::backup as desired;
 
 /// A dump without a manifest may be one that is being taken; from this age on it is what a killed one left.
 const ABANDONED: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -80,27 +81,28 @@ impl Shelf {
     }
 
     /// What may go: backups that need not be kept, and what killed ones left. Damaged backups stay, for people to look at.
-    pub fn surplus(&self, keep: Keep, now: Timestamp) -> BTreeSet<BackupId> {
-        let good: BTreeSet<_> = self.good().map(|(id, _)| id).collect();
+    pub fn surplus(&self, keep: Keep, now: Timestamp, taken: BackupId) -> BTreeSet<BackupId> {
+        let good: BTreeSet<_> = self.good().map(|(id, _)| id).filter(|id| !desired::is_ahead(id.began, now)).collect();
         let Some(newest) = good.last() else { return BTreeSet::new() };
         let abandoned =
             self.unsealed.iter().filter(|(id, modified)| *id < newest && now.duration_since(**modified) > ABANDONED);
-        retention::surplus(&good, keep).into_iter().chain(abandoned.map(|(id, _)| *id)).collect()
+        let surplus = retention::surplus(&good, keep).into_iter().chain(abandoned.map(|(id, _)| *id));
+        surplus.filter(|id| *id != taken).collect()
     }
 }
 
-/// Removes what need not be kept; says how many.
+/// Removes what need not be kept, but never `taken`; says how many.
 ///
 /// # Errors
 /// The bucket refuses or does not answer.
-pub async fn prune(bucket: &Bucket, tenant: Uuid, keep: Keep) -> anyhow::Result<usize> {
+pub async fn prune(bucket: &Bucket, tenant: Uuid, keep: Keep, taken: BackupId) -> anyhow::Result<usize> {
     let shelf = Shelf::read(bucket, tenant).await?;
     for (id, entry) in &shelf.entries {
         if let Entry::Bad(why) = entry {
             tracing::warn!(%tenant, backup = %id, why, "this is not a backup");
         }
     }
-    let surplus = shelf.surplus(keep, Timestamp::now());
+    let surplus = shelf.surplus(keep, Timestamp::now(), taken);
     bucket.remove(tenant, &surplus).await.with_context(|| format!("removing old backups of tenant {tenant}"))?;
     Ok(surplus.len())
 }

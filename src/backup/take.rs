@@ -45,10 +45,11 @@ impl Taker {
         let id = BackupId::new(Timestamp::now(), Uuid::new_v4());
         let taken = self.dump(tenant, id).await;
         if taken.is_err() {
-            // What was completed and turned out to be wrong would lie there for nothing.
-            let discarded = self.bucket.discard(&keys::key(tenant.uuid, id, Part::Dump)).await;
+            // What was completed and turned out to be wrong would lie there for nothing; also a manifest whose answer was
+            // lost, which goes first.
+            let discarded = self.bucket.remove(tenant.uuid, &[id].into()).await;
             if let Err(error) = discarded {
-                tracing::warn!(tenant = %tenant.uuid, error = format!("{error:#}"), "a dump without a manifest may remain");
+                tracing::warn!(tenant = %tenant.uuid, error = format!("{error:#}"), "what was written of a backup that failed may remain");
             }
         }
         taken.with_context(|| format!("backing up tenant {} ({})", tenant.uuid, tenant.name))
@@ -114,12 +115,16 @@ impl Taker {
         let mut child = self.programs.start("pg_dump", &arguments, environment, Stdio::null())?;
         let mut output = child.stdout.take().context("pg_dump has no output")?;
         let errors = child.stderr.take();
-        let (copied, complaint, rows) =
-            tokio::join!(upload.copy(&mut output), programs::complaint(errors), snapshot.rows());
-        if copied.is_err() {
-            drop(output);
-            let _ = child.start_kill();
-        }
+        // Where the bucket fails, pg_dump is ended at once. Else it would wait for a reader, and its locks and the snapshot
+        // with it, for as long as the Job may run.
+        let copy = async {
+            let copied = upload.copy(&mut output).await;
+            if copied.is_err() {
+                let _ = child.start_kill();
+            }
+            copied
+        };
+        let (copied, complaint, rows) = tokio::join!(copy, programs::complaint(errors), snapshot.rows());
         copied?;
         // Where they cannot be counted the snapshot is over, and what pg_dump complains of follows from that.
         let rows = rows?;

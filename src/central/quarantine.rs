@@ -91,6 +91,14 @@ impl Central {
         bounded(format!("decide the drop of tenant {uuid}"), work).await
     }
 
+    /// Tenants whose data was dropped within the last 30 days.
+    pub async fn dropped_lately(&self) -> Result<Vec<Uuid>, CentralError> {
+        let query = sqlx::query_scalar(
+            "SELECT id FROM tenants WHERE ledger_state = 'Dropped' AND dropped_at > now() - interval '30 days'",
+        );
+        bounded("read whose data was dropped lately", query.fetch_all(&self.pool)).await
+    }
+
     /// The server has confirmed that the database is gone. Refused before [`Central::begin_drop`].
     pub async fn mark_dropped(&self, uuid: Uuid) -> Result<(), CentralError> {
         let doing = format!("note the drop of tenant {uuid}");

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
@@ -104,8 +105,8 @@ fn hear(context: &Context, pod: &Pod) {
     let ended = statuses.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.message.as_deref());
     let label = pod.labels().get(LABEL_TENANT).and_then(|uuid| uuid.parse::<Uuid>().ok());
     for report in ended.filter_map(|message| serde_json::from_str::<Vec<BackupReport>>(message).ok()).flatten() {
-        // A pod speaks for its own tenant only.
-        if label != Some(report.tenant) {
+        // A pod speaks for its own tenant only; and one whose clock runs ahead would be the newest for ever.
+        if label != Some(report.tenant) || backup::is_ahead(report.ended_at, Timestamp::now()) {
             continue;
         }
         let (uuid, is_failure) = (report.tenant, report.taken.is_none());
@@ -182,8 +183,7 @@ fn job(context: &Context, row: &TenantRow, bucket: &BucketSettings) -> Option<Cr
     let tenant = context.tenants.get(&ObjectRef::new(&row.name).within(&row.namespace))?;
     let look = |name: &str| context.plans.get(&ObjectRef::new(name)).map(|plan| plan.spec.clone());
     let plan = plan::effective(&tenant.spec.plan_ref.name, row.plan.as_deref(), look).spec;
-    let wanted =
-        backup::wanted(row.uuid, tenant.spec.backup.as_ref(), plan.as_ref().and_then(|plan| plan.backup.as_ref()));
+    let wanted = backup::asked(row.uuid, tenant.spec.backup.as_ref(), plan.as_ref())?;
     let spec = server.facts(0, 0).spec;
     let target = Target {
         uuid: row.uuid,

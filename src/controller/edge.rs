@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PartialObjectMeta};
@@ -19,54 +19,94 @@ use crate::desired::edge::{self, Edge, Kind, LABEL, Listeners, MOST_LISTENERS, M
 use crate::desired::facts::EdgeTrouble;
 use crate::error::chain;
 
-/// How often it is asked whether a certificate has come, and what failed is tried again.
+/// When it is looked again whether a certificate has come, and what failed is tried again; twice as long each time, up to a
+/// resync.
 const SOON: Duration = Duration::from_secs(5);
 
 /// What is not right at the edge, by host.
 #[derive(Default)]
 pub struct Troubles {
-    hosts: Mutex<HashMap<String, EdgeTrouble>>,
+    /// None: the edge was never compared, or there is none; nothing is known against any host.
+    seen: Mutex<Option<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    compared: BTreeSet<String>,
+    troubles: HashMap<String, EdgeTrouble>,
+}
+
+impl Seen {
+    fn of(&self, host: &str) -> Option<EdgeTrouble> {
+        let unseen = || (!self.compared.contains(host)).then_some(EdgeTrouble::NotYet);
+        self.troubles.get(host).cloned().or_else(unseen)
+    }
 }
 
 impl Troubles {
     /// Of one host; None: its objects are in place, or it is not at the edge.
     pub fn of(&self, host: &str) -> Option<EdgeTrouble> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.of(host)
     }
 
-    /// Replaces all, and says which hosts have another word.
-    fn replace(&self, now: HashMap<String, EdgeTrouble>) -> BTreeSet<String> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: BTreeSet<_> = hosts.keys().chain(now.keys()).cloned().collect();
-        let changed = all.into_iter().filter(|host| hosts.get(host) != now.get(host)).collect();
-        *hosts = now;
+    /// Notes what was found of all hosts, and says which of them have another word than before.
+    fn replace(&self, compared: BTreeSet<String>, troubles: HashMap<String, EdgeTrouble>) -> Vec<String> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Seen { compared, troubles };
+        let word = |host: &String| seen.as_ref().and_then(|before| before.of(host));
+        let changed = now.compared.iter().filter(|host| word(host) != now.of(host)).cloned().collect();
+        *seen = Some(now);
         changed
     }
 }
 
-/// Keeps the edge until `stop`.
-pub async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let edge = context.settings.edge.edge(&context.settings.app_service);
-    let mut hosts: Option<BTreeMap<String, ObjectRef<Tenant>>> = None;
-    let mut wait = Duration::ZERO;
-    loop {
+/// Keeps the edge.
+pub struct Keeper {
+    edge: Edge,
+    hosts: Option<BTreeMap<String, ObjectRef<Tenant>>>,
+    pause: Duration,
+    next: Instant,
+}
+
+impl Keeper {
+    /// The edge as the settings say it.
+    pub fn new(context: &Context) -> Self {
+        let edge = context.settings.edge.edge(&context.settings.app_service);
+        Self { edge, hosts: None, pause: SOON, next: Instant::now() }
+    }
+
+    /// Compares the edge when hosts came or went, or when it is time.
+    pub async fn turn(&mut self, context: &Context) {
         let now = context.fleet.own_hosts();
-        let same = hosts.as_ref().is_some_and(|before| before.keys().eq(now.keys()));
-        if !same || wait.is_zero() {
-            wait = match compare(&context, &edge, &now).await {
+        let is_news = !self.hosts.as_ref().is_some_and(|before| before.keys().eq(now.keys()));
+        if is_news {
+            self.pause = SOON;
+        }
+        if is_news || self.next <= Instant::now() {
+            let wait = match compare(context, &self.edge, &now).await {
                 Ok(true) => context.settings.resync,
-                Ok(false) => SOON,
+                Ok(false) => self.pause,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "could not compare the edge, trying again");
-                    SOON
+                    self.pause
                 }
             };
+            self.pause = (self.pause * 2).min(context.settings.resync);
+            self.next = Instant::now() + wait;
         }
-        hosts = Some(now);
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = context.fleet.own_hosts_changed() => {}
-            () = tokio::time::sleep(wait) => wait = Duration::ZERO,
+        self.hosts = Some(now);
+    }
+
+    /// Keeps it until `stop`.
+    pub async fn run(mut self, context: Arc<Context>, stop: CancellationToken) {
+        loop {
+            self.turn(&context).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = context.fleet.own_hosts_changed() => {}
+                // Not for a while from now: routing changes would put it off for ever.
+                () = tokio::time::sleep_until(self.next.into()) => {}
+            }
         }
     }
 }
@@ -116,7 +156,10 @@ async fn compare(
         certificates(client, namespace, &hosts, &mut troubles).await?;
     }
     let done = troubles.is_empty();
-    for host in context.edge.replace(troubles) {
+    if edge.mode == Mode::None {
+        return Ok(true);
+    }
+    for host in context.edge.replace(hosts, troubles) {
         if let Some(tenant) = tenants.get(&host) {
             // A closed channel: the operator is stopping.
             let _ = context.wake.send(Wake::One(tenant.clone()));
@@ -220,4 +263,22 @@ async fn certificates(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_not_reached_before_the_edge_was_compared_with_it_and_its_tenant_hears_when_it_was() {
+        let (troubles, one, two) = (Troubles::default(), "one.acme.test".to_owned(), "two.acme.test".to_owned());
+        assert_eq!(troubles.of(&one), None, "nothing is known against anybody before the first comparison");
+        assert_eq!(troubles.replace([one.clone()].into(), HashMap::new()), Vec::<String>::new());
+        assert_eq!((troubles.of(&one), troubles.of(&two)), (None, Some(EdgeTrouble::NotYet)));
+        let both = || BTreeSet::from([one.clone(), two.clone()]);
+        assert_eq!(troubles.replace(both(), HashMap::new()), std::slice::from_ref(&two));
+        let full = HashMap::from([(one.clone(), EdgeTrouble::NoRoom { most: 64 })]);
+        assert_eq!(troubles.replace(both(), full.clone()), std::slice::from_ref(&one));
+        assert_eq!(troubles.replace(both(), full), Vec::<String>::new());
+    }
 }

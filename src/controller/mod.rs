@@ -194,8 +194,10 @@ async fn lead(
     ));
     let dns = Dns::new(&context.settings.dns_servers)?;
     tasks.spawn(domains::run(Arc::clone(&context), dns, stop.clone()));
-    tasks.spawn(edge::run(Arc::clone(&context), stop.clone()));
     context.workers.discover(&client).await;
+    let mut keeper = edge::Keeper::new(&context);
+    start::first_look(&context, &mut keeper).await;
+    tasks.spawn(keeper.run(Arc::clone(&context), stop.clone()));
     start::first_visits(&context, &stop).await;
     tasks.spawn(server::pool::refill(Arc::clone(&context), stop.clone()));
     tasks.spawn(resync(Arc::clone(&context), stop.clone()));

@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
+use super::edge::Keeper;
 use super::server;
 use crate::api::DatabaseServer;
 use crate::error::chain;
@@ -65,6 +66,18 @@ async fn read_all(context: &Arc<Context>) -> anyhow::Result<u64> {
 async fn prepare_central(context: &Arc<Context>) -> Result<(), crate::central::CentralError> {
     context.central.migrate().await?;
     context.ledger.refresh(&context.central).await
+}
+
+/// Looks at what visits of Tenants need to know and no watch shows: the edge, without which every own host would be said to be
+/// reached; and which tenants' data was dropped, which an operator that ended in between has not said. Within bounds.
+pub async fn first_look(context: &Context, edge: &mut Keeper) {
+    match context.central.dropped_lately().await {
+        Ok(dropped) => dropped.into_iter().for_each(|uuid| context.fleet.set_dropped(uuid)),
+        Err(error) => tracing::warn!(error = chain(&error), "could not read whose data was dropped lately"),
+    }
+    if tokio::time::timeout(FIRST_VISITS, edge.turn(context)).await.is_err() {
+        tracing::warn!("the edge was not compared in time, going on without");
+    }
 }
 
 /// Visits every server once and hears every reader once, within bounds.

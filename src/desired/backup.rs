@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::api::backup::BackupReport;
 use crate::api::condition::Reason;
-use crate::api::plan::PlanBackup;
+use crate::api::plan::{PlanBackup, PlanSpec};
 use crate::api::server::DatabaseServerSpec;
 use crate::api::tenant::{Backup, BackupStatus, Retention};
 use crate::api::{LABEL_SERVER, LABEL_TENANT, MANAGED_BY};
@@ -26,6 +26,8 @@ const SCHEDULE: &str = "H H(1-3) * * *";
 const RETENTION: [i32; 3] = [7, 4, 12];
 /// The newest backup is young for so long at least.
 const FRESH: SignedDuration = SignedDuration::from_hours(26);
+/// Clocks of one cluster differ by less.
+const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 /// Label and value by which Jobs and pods of backups are found.
 pub const SELECTOR: &str = "app.kubernetes.io/component=backup,app.kubernetes.io/managed-by=maintenance-os";
 const USER: i64 = 65532;
@@ -55,6 +57,12 @@ pub struct Wanted {
     pub keep: [i32; 3],
 }
 
+/// As [`wanted`]. None: the Plan is not there. That says nothing, which is not that it asks for nothing: the CronJob, and with
+/// it what is kept, stays as it is.
+pub fn asked(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanSpec>) -> Option<Wanted> {
+    Some(wanted(uuid, tenant, plan?.backup.as_ref()))
+}
+
 /// What the Tenant says, else what its Plan says, else every night.
 pub fn wanted(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanBackup>) -> Wanted {
     let asked = tenant.and_then(|backup| backup.schedule.as_deref());
@@ -64,10 +72,14 @@ pub fn wanted(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanBackup>) ->
         own.or_else(|| plan.and_then(|backup| backup.retention.as_ref()).and_then(pick))
     };
     let kept = [of(|kept| kept.daily), of(|kept| kept.weekly), of(|kept| kept.monthly)];
-    // Who says one of them says all: a plan that keeps seven days keeps no months besides.
-    let silent = kept.iter().all(Option::is_none);
-    let keep = if silent { RETENTION } else { kept.map(Option::unwrap_or_default) };
+    // Each by itself: whoever asks for more days does not ask for fewer months.
+    let keep = std::array::from_fn(|kind| kept[kind].unwrap_or(RETENTION[kind]));
     Wanted { schedule: spread(asked.unwrap_or(SCHEDULE), uuid), keep }
+}
+
+/// Whether a time is of a clock that runs ahead: it must not count as the newest for ever.
+pub fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
+    time.duration_since(now) > AHEAD
 }
 
 /// Puts a number of the tenant's own in the place of each `H`, or `H(a-b)`: the same for a tenant each time, so that a fleet's
@@ -226,7 +238,8 @@ pub fn status(facts: &Facts) -> Option<BackupStatus> {
     let told = facts.backup.as_ref().and_then(|heard| heard.taken.as_ref());
     let told = told.and_then(|report| Some((report, report.taken.as_ref()?)));
     let Some((report, taken)) = told else { return before };
-    if before.as_ref().and_then(last_success).is_some_and(|last| last >= report.ended_at) {
+    let last = before.as_ref().and_then(last_success).filter(|last| !is_ahead(*last, facts.now));
+    if last.is_some_and(|last| last >= report.ended_at) {
         return before;
     }
     Some(BackupStatus {
@@ -358,8 +371,25 @@ mod tests {
         let tenant = Backup { schedule: Some("2 2 * * *".into()), retention: keep(None, Some(5), None), verify: None };
         let id = uuid(1);
         assert_eq!(wanted(id, None, None).keep, [7, 4, 12]);
-        assert_eq!(wanted(id, None, Some(&plan)), Wanted { schedule: "1 1 * * *".into(), keep: [3, 0, 0] });
-        assert_eq!(wanted(id, Some(&tenant), Some(&plan)), Wanted { schedule: "2 2 * * *".into(), keep: [3, 5, 0] });
+        assert_eq!(asked(id, Some(&tenant), None), None, "a Plan that is gone for a moment lets no backups go");
+        assert_eq!(asked(id, None, Some(&PlanSpec::default())), Some(wanted(id, None, None)));
+        assert_eq!(wanted(id, None, Some(&plan)), Wanted { schedule: "1 1 * * *".into(), keep: [3, 4, 12] });
+        assert_eq!(wanted(id, Some(&tenant), Some(&plan)), Wanted { schedule: "2 2 * * *".into(), keep: [3, 5, 12] });
+        let none = Backup { retention: keep(None, Some(0), Some(0)), ..Backup::default() };
+        assert_eq!(wanted(id, Some(&none), Some(&plan)).keep, [3, 0, 0], "none has to be said");
+    }
+
+    #[test]
+    fn a_backup_of_a_clock_that_ran_ahead_is_not_the_newest_for_ever() {
+        let mut facts = crate::desired::convergence::facts_of("acme");
+        let taken = crate::api::backup::BackupTaken { name: "n".into(), size: 1, ..Default::default() };
+        let report =
+            BackupReport { tenant: uuid(1), ended_at: facts.now, taken: Some(taken), ..BackupReport::default() };
+        let ahead = facts.now + SignedDuration::from_hours(24 * 365);
+        let before = BackupStatus { last_success: Some(ahead.to_string()), ..BackupStatus::default() };
+        facts.tenant.status = Some(crate::api::tenant::TenantStatus { backup: Some(before), ..Default::default() });
+        facts.backup = Some(Heard { taken: Some(report), failed: None });
+        assert_eq!(status(&facts).as_ref().and_then(last_success), Some(facts.now));
     }
 
     #[test]

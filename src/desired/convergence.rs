@@ -999,3 +999,24 @@ fn a_delete_takes_own_workers_away_before_the_pooler_and_a_pool_that_is_not_ther
     without.run(usize::MAX);
     assert_eq!((without.own.deployment.is_none(), without.say("Ready").0), (true, "True".into()));
 }
+
+#[test]
+fn a_host_that_is_lost_is_withdrawn_although_the_plan_or_the_server_is_missing() {
+    let mut world = World::new(1);
+    world.run(usize::MAX);
+    let entry = world.routing.as_mut().expect("routed");
+    entry.hosts.push("gone.acme.test".into());
+    entry.primary_host = "gone.acme.test".into();
+    let (mut planless, mut serverless) = (world.facts(), world.facts());
+    planless.plan = None;
+    serverless.servers.clear();
+    for facts in [planless, serverless] {
+        let outlook = tenant::plan(&facts);
+        let [Effect::PublishRouting { entry }] = outlook.effects.as_slice() else { panic!("{:?}", outlook.effects) };
+        assert_eq!(entry.hosts, ["acme.example.com"]);
+        assert_eq!(entry.primary_host, "acme.example.com");
+        let mut after = facts.clone();
+        after.routing.entry = Some((**entry).clone());
+        assert_eq!(tenant::plan(&after).effects, [], "and then everything stays as it was");
+    }
+}

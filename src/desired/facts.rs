@@ -253,6 +253,8 @@ pub enum Look {
 /// What is not right at the edge with a host that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EdgeTrouble {
+    /// Nobody has looked yet.
+    NotYet,
     /// Its certificate is not there yet.
     NoCertificate {
         /// The Secret that it is awaited in.

@@ -8,9 +8,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::condition::Reason;
+use crate::api::routing::RoutingEntry;
 use crate::api::tenant::{Challenge, Domain, DomainStatus};
 
-use super::facts::{Claim, DomainFact, EdgeTrouble, Facts, Look};
+use super::facts::{Claim, DomainFact, EdgeTrouble, Facts, LedgerRow, Look};
 
 /// How one host stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +109,19 @@ pub fn served(facts: &Facts) -> (Vec<String>, Option<String>) {
     (served.iter().map(|domain| domain.host.clone()).collect(), primary)
 }
 
+/// The published routing entry without the hosts that are the tenant's no more; None: it has none of those.
+pub fn without_lost(facts: &Facts, row: &LedgerRow) -> Option<RoutingEntry> {
+    let mut entry = facts.routing.entry.clone()?;
+    let label = facts.host(&row.slug);
+    let (own, _) = served(facts);
+    let before = entry.hosts.len();
+    entry.hosts.retain(|host| *host == label || own.contains(host));
+    if !entry.hosts.contains(&entry.primary_host) {
+        entry.primary_host = label;
+    }
+    (entry.hosts.len() < before).then_some(entry)
+}
+
 /// What the status says of each host. The record is shown as long as the host is asked for, also once it is proved: it has
 /// to stay.
 pub fn status(facts: &Facts) -> Vec<DomainStatus> {
@@ -142,7 +156,7 @@ pub fn condition(facts: &Facts) -> (bool, Reason, String) {
         Standing::Waiting(_) => Some((3, Reason::DomainUnverified)),
         Standing::Unreached(EdgeTrouble::NoCertificate { .. }) => Some((4, Reason::CertificatePending)),
         Standing::Unreached(EdgeTrouble::NoRoom { .. }) => Some((4, Reason::CapacityExceeded)),
-        Standing::Unreached(EdgeTrouble::Failed(_)) => Some((4, Reason::Provisioning)),
+        Standing::Unreached(EdgeTrouble::NotYet | EdgeTrouble::Failed(_)) => Some((4, Reason::Provisioning)),
         Standing::Proved => None,
     };
     let mut troubles: Vec<_> = standings
@@ -174,6 +188,9 @@ fn message(facts: &Facts, host: &str, standing: &Standing) -> String {
             format!("{host} is served until {until}, but its proof has been missing since {since}: put back {add}")
         }
         Standing::Waiting(look) => format!("{host} is not served yet: add {add} ({})", seen(look)),
+        Standing::Unreached(EdgeTrouble::NotYet) => {
+            format!("{host} is proved; its objects at the edge are being written")
+        }
         Standing::Unreached(EdgeTrouble::NoCertificate { secret }) => format!(
             "{host} is proved; its certificate is awaited in Secret {secret}, until then browsers warn: kubectl describe certificate {secret}"
         ),

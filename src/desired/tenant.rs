@@ -14,7 +14,8 @@ use super::effect::{Effect, Health, PartPlan};
 use super::facts::{Attempt, Facts, LedgerRow, LedgerState, PoolerAddress, Seen, ServerFacts};
 use super::rotation::{self, Logins};
 use super::{
-    budget, credentials, names, plan, pooler, provisioning, registration, routing, status, teardown, welcome, workers,
+    budget, credentials, hosts, names, plan, pooler, provisioning, registration, routing, status, teardown, welcome,
+    workers,
 };
 
 /// What is to be done next for a Tenant, and how it stands.
@@ -71,6 +72,11 @@ pub fn plan(facts: &Facts) -> Outlook {
         && let Some(row) = facts.row()
     {
         parts(facts, row, &mut outlook);
+        if !outlook.health.contains_key(&ConditionType::RouteReady) {
+            // The route was not reached, and what is published stays; but for hosts that somebody else may have by now.
+            let entry = hosts::without_lost(facts, row).map(Box::new);
+            outlook.effects.extend(entry.map(|entry| Effect::PublishRouting { entry }));
+        }
         if let Some(refusal) = plan::refusal(facts) {
             outlook.take(ConditionType::Registered, refusal);
         }

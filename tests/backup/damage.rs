@@ -56,6 +56,25 @@ async fn what_is_cut_off_or_gone_is_no_backup_and_is_not_counted() {
     }
     // Retention that keeps one keeps the whole one, although younger ones lie there.
     let keep = maintenance_os::backup::retention::Keep { daily: 1, weekly: 0, monthly: 0 };
-    maintenance_os::backup::shelf::prune(&house.bucket, acme.uuid, keep).await.unwrap();
+    maintenance_os::backup::shelf::prune(&house.bucket, acme.uuid, keep, ids[4]).await.unwrap();
     assert_eq!(house.good(acme.uuid).await, [ids[0].to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_just_taken_stays_and_a_clock_that_ran_ahead_removes_nothing() {
+    let house = House::new().await;
+    let acme = house.tenant(0);
+    let taker = house.taker();
+    let mut ids = [id(&taker.take(&acme).await.unwrap()), id(&taker.take(&acme).await.unwrap())];
+    // Of one second, chance decides which is the older.
+    ids.sort();
+    let [older, newer] = ids;
+    let none = maintenance_os::backup::retention::Keep { daily: 0, weekly: 0, monthly: 0 };
+    // The older one ended last, as of two Jobs that overlap.
+    maintenance_os::backup::shelf::prune(&house.bucket, acme.uuid, none, older).await.unwrap();
+    assert_eq!(house.good(acme.uuid).await, [older.to_string(), newer.to_string()]);
+    let shelf = maintenance_os::backup::shelf::Shelf::read(&house.bucket, acme.uuid).await.unwrap();
+    let before_both = older.began - jiff::SignedDuration::from_hours(48);
+    assert!(shelf.surplus(none, before_both, newer).is_empty(), "both are of a clock that runs ahead");
+    assert_eq!(shelf.surplus(none, newer.began, newer), [older].into());
 }

@@ -82,6 +82,59 @@ async fn each_fault_is_named_and_the_last_good_backup_stays() {
     verify::checksum(&house.bucket, acme.uuid, id(&first), &first).await.unwrap();
 }
 
+/// The S3 server, but that it refuses every part of an upload from the second on. The address.
+async fn refuses_the_second_part() -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let upstream = variable("MOS_TEST_S3_URL").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let forbidden = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = tokio::net::TcpStream::connect(&upstream).await.unwrap();
+            tokio::spawn(async move {
+                let (mut from, mut to) = server.split();
+                let (mut reader, mut writer) = client.split();
+                let until_the_second = async {
+                    let mut chunk = vec![0; 65536];
+                    while let Ok(length @ 1..) = reader.read(&mut chunk).await {
+                        let head = String::from_utf8_lossy(&chunk[..length.min(1024)]).into_owned();
+                        if head.starts_with("PUT") && head.contains("partNumber=") && !head.contains("partNumber=1&") {
+                            return;
+                        }
+                        to.write_all(&chunk[..length]).await.unwrap();
+                    }
+                };
+                tokio::select! {
+                    () = until_the_second => {}
+                    _ = tokio::io::copy(&mut from, &mut writer) => return,
+                }
+                let _ = writer.write_all(forbidden).await;
+                // To its end: a connection that is cut off would be tried again.
+                let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_fails_in_the_middle_ends_the_dump_and_holds_nothing_in_the_database() {
+    let house = House::new().await;
+    let bucket = Bucket::new(&S3Settings { url: Some(refuses_the_second_part().await), ..s3() }).unwrap();
+    // More than all parts that may be under way, and whoever writes it waits for a reader for ever.
+    let (_directory, programs) = house.programs_with("exec cat /dev/zero");
+    let taken = refused(&house, "the second part is refused", Taker { bucket, programs, ..house.taker() });
+    let error = tokio::time::timeout(Duration::from_secs(60), taken).await.expect("it ends by itself");
+    assert!(error.contains("403") || error.to_lowercase().contains("forbidden"), "{error}");
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'maintenance-os backup'";
+    crate::house::eventually("its snapshot is given back", async || {
+        let mut watcher = house.fleet.instance.superuser("postgres").await;
+        sqlx::query_scalar::<_, i64>(sessions).fetch_one(&mut watcher).await.unwrap() == 0
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_stopped_keeps_nothing_and_two_at_once_do_not_meet() {
     let house = House::new().await;

@@ -105,6 +105,9 @@ async fn quarantined_data_is_dropped_when_its_time_has_come_and_then_its_slug_is
     for _ in 0..2 {
         db.central.mark_dropped(uuid).await.unwrap();
     }
+    assert_eq!(db.central.dropped_lately().await.unwrap(), [uuid], "whoever leads next says it to the workers");
+    db.execute("UPDATE tenants SET dropped_at = now() - interval '31 days'").await;
+    assert!(db.central.dropped_lately().await.unwrap().is_empty());
     assert!(!db.central.begin_drop(uuid).await.unwrap());
     assert_eq!(db.central.due_drops().await.unwrap(), []);
     assert_eq!(db.central.rows().await.unwrap(), []);
