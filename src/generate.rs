@@ -8,15 +8,21 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::api::{DatabaseServer, Plan, SchemaRollout, Tenant};
+use crate::api::{DatabaseServer, Plan, SchemaRollout, Tenant, TenantBackup, TenantRestore};
 
 /// File name and content of every custom resource definition.
 ///
 /// # Errors
 /// A definition that cannot be written as YAML.
 pub fn crd_files() -> anyhow::Result<Vec<(String, String)>> {
-    let definitions: [CustomResourceDefinition; 4] =
-        [Tenant::crd(), Plan::crd(), DatabaseServer::crd(), SchemaRollout::crd()];
+    let definitions: [CustomResourceDefinition; 6] = [
+        Tenant::crd(),
+        Plan::crd(),
+        DatabaseServer::crd(),
+        SchemaRollout::crd(),
+        TenantBackup::crd(),
+        TenantRestore::crd(),
+    ];
     definitions
         .into_iter()
         .map(|definition| {

@@ -84,6 +84,14 @@ async fn works_in_every_part(settings: RedisSettings) {
     elsewhere.cache().flush().await;
     assert_eq!(made(&tenant, "dashboard", &count).await, 7);
 
+    // What was made of data that a restore has replaced is not read, and nobody flushed anything.
+    let restored = RoutingEntry { incarnation: Some(uuid::Uuid::new_v4()), ..acme.clone() };
+    let third = process(Some(settings.clone()), &[restored.clone(), other.clone()]).await;
+    let after = context(&third, &restored).await;
+    assert_eq!(made(&after, "dashboard", &count).await, 8);
+    assert_eq!((made(&after, "dashboard", &count).await, made(&after, "assets", &count).await), (8, 9));
+    assert_eq!(made(&neighbour, "dashboard", &count).await, 2, "another tenant's is its own");
+
     // Counted together.
     let limit = Limit { most: 3, window: MINUTE };
     for tenant in [&tenant, &elsewhere, &tenant] {

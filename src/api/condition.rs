@@ -128,6 +128,8 @@ reasons! {
     CertificatePending,
     /// The newest backup is too old.
     BackupOverdue,
+    /// A backup, or its restore, failed; the message says why.
+    BackupFailed,
     /// The delete is held; the message says by what.
     DeletionBlocked,
     /// No app endpoint is ready.

@@ -13,6 +13,8 @@ pub mod server;
 pub mod slices;
 pub mod subscription;
 pub mod tenant;
+pub mod tenant_backup;
+pub mod tenant_restore;
 pub mod welcome;
 
 pub use condition::{ConditionType, Reason};
@@ -20,6 +22,8 @@ pub use plan::Plan;
 pub use rollout::SchemaRollout;
 pub use server::DatabaseServer;
 pub use tenant::Tenant;
+pub use tenant_backup::TenantBackup;
+pub use tenant_restore::TenantRestore;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,6 +53,8 @@ pub const ANNOTATION_ROTATE: &str = "tenancy.maintenance-os.com/rotate";
 pub const ANNOTATION_ROTATE_PROVISIONER: &str = "tenancy.maintenance-os.com/rotate-provisioner";
 /// Has the proofs of a Tenant's own hosts looked for now: whenever its value is another than at the last time.
 pub const ANNOTATION_CHECK_DOMAINS: &str = "tenancy.maintenance-os.com/check-domains";
+/// Label on the Job and the Secret of a TenantRestore: the object's uid.
+pub const LABEL_RESTORE: &str = "tenancy.maintenance-os.com/restore";
 /// Hash of the desired state, so that an unchanged object is not written again.
 pub const ANNOTATION_HASH: &str = "tenancy.maintenance-os.com/desired-hash";
 

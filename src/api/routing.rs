@@ -61,6 +61,10 @@ pub struct RoutingEntry {
     pub queue: Queue,
     /// `tenants/<uuid>/`.
     pub storage_prefix: String,
+    /// Another one than before: a backup was restored in the place of the data that was there, and what was kept of that
+    /// elsewhere (caches) counts no more. Absent: the data is still the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Uuid>,
     /// The tenant is asleep, or goes to sleep when nobody asks for it: readers say which of these are asked for, see
     /// [`super::slices::Acknowledgement::wanted`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -70,7 +70,12 @@ fn links(status: StatusCode, refusal: Option<Refusal>, shown: &Shown) -> &'stati
     let is_closed = |refusal| {
         matches!(
             refusal,
-            Refusal::BadHost(_) | Refusal::UnknownHost | Refusal::Central | Refusal::Suspended | Refusal::Hibernated
+            Refusal::BadHost(_)
+                | Refusal::UnknownHost
+                | Refusal::Central
+                | Refusal::Suspended
+                | Refusal::Hibernated
+                | Refusal::Restoring
         )
     };
     match status {
@@ -107,7 +112,8 @@ pub async fn render_problems(request: Request, next: Next) -> Response {
             detail: &shown.detail,
             wait,
             // Only a page that was being looked at: a write is never sent again without its sender.
-            again: wait.filter(|_| is_read && refusal == Some(Refusal::Hibernated)),
+            again: wait
+                .filter(|_| is_read && matches!(refusal, Some(Refusal::Hibernated | Refusal::Restoring))),
             links: links(status, refusal, &shown),
         };
         as_page(&page)

@@ -64,7 +64,7 @@ mod tests {
 
     fn acme(state: TenantState) -> RoutingEntry {
         let hosts = ["acme.maintenance-os.com", "admin.acme.example", "admin.maintenance-os.com", "maintenance-os.com"];
-        RoutingEntry { state, ..entry(Uuid::from_u128(1), &hosts) }
+        RoutingEntry { state, sleeps: state == TenantState::Hibernated, ..entry(Uuid::from_u128(1), &hosts) }
     }
 
     async fn app(tenants: &[RoutingEntry]) -> (Tenancy, Router) {
@@ -145,6 +145,18 @@ mod tests {
         let refused = answer(&router, long, "").await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST);
         assert!(refused.body.contains("longer than 253"), "{}", refused.body);
+    }
+
+    #[tokio::test]
+    async fn a_tenant_whose_data_is_being_replaced_answers_with_a_page_that_asks_again_by_itself() {
+        let closed = RoutingEntry { sleeps: false, ..acme(TenantState::Hibernated) };
+        let (_tenancy, router) = app(&[closed]).await;
+        for method in [Method::GET, Method::POST] {
+            let request = Request::builder().method(&method).uri("/assets").header("host", "acme.maintenance-os.com");
+            let answer = answer(&router, request, "").await;
+            assert_eq!((answer.status.as_u16(), answer.headers["retry-after"].to_str().unwrap()), (503, "2"));
+            assert!(answer.body.contains("Back in a moment"), "{}", answer.body);
+        }
     }
 
     #[tokio::test]

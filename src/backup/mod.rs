@@ -1,4 +1,4 @@
-//! Backups of tenants that are known to restore: `maintenance-os backup run`, `list`, `verify`.
+//! Backups of tenants that are known to restore: `maintenance-os backup run`, `list`, `verify`, `restore`.
 //!
 //! | module | what |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | [`bucket`] | the bucket |
 //! | [`server`], [`programs`] | PostgreSQL; `pg_dump` and `pg_restore` |
 //! | [`take`], [`shelf`], [`verify`] | takes one, looks at all of a tenant, proves one |
+//! | [`restore`] | brings one back beside the live database |
 //!
 //! A backup is a dump *with a manifest that is sound*. Whatever is not is never counted, so that the last good one is never
 //! pushed out by a bad one.
@@ -14,6 +15,7 @@ pub mod bucket;
 pub mod keys;
 pub mod manifest;
 pub mod programs;
+pub mod restore;
 pub mod retention;
 pub mod server;
 pub mod shelf;
@@ -32,6 +34,7 @@ use self::bucket::Bucket;
 use self::keys::BackupId;
 use self::manifest::{Manifest, TenantFacts};
 use self::programs::Programs;
+use self::restore::Restorer;
 use self::retention::Keep;
 use self::server::{Login, Server};
 use self::shelf::{Entry, Shelf};
@@ -39,7 +42,9 @@ use self::take::Taker;
 use self::verify::Drill;
 use crate::api::backup::{BackupReport, BackupTaken, LONGEST_ERROR};
 use crate::desired::names;
-use crate::settings::{BackupAction, BackupSettings, ServerArguments, TenantArguments, VerifyAction};
+use crate::settings::{
+    BackupAction, BackupSettings, RestoreArguments, ServerArguments, TenantArguments, VerifyAction,
+};
 
 /// Tenants whose backups are taken at the same time.
 const AT_A_TIME: usize = 2;
@@ -78,6 +83,32 @@ pub async fn run(settings: BackupSettings, stop: CancellationToken) -> anyhow::R
             let bucket = Bucket::new(&bucket.settings())?;
             verify_one(&bucket, tenant, id, restore.as_ref()).await
         }
+        BackupAction::Restore(arguments) => restore_one(&arguments, stop).await,
+    }
+}
+
+async fn restore_one(arguments: &RestoreArguments, stop: CancellationToken) -> anyhow::Result<()> {
+    let restorer = Restorer {
+        server: server_of(&arguments.server),
+        login: Login { username: names::beside(arguments.restore), password: arguments.restore_password.clone() },
+        reader: Login { username: names::BACKUP.into(), password: arguments.password.clone() },
+        bucket: Bucket::new(&arguments.bucket.settings())?,
+        programs: Programs(arguments.server.programs.clone()),
+        stop,
+    };
+    let wanted = restore::Wanted {
+        restore: arguments.restore,
+        tenant: arguments.tenant,
+        source: arguments.source,
+        backup: arguments.id,
+    };
+    let report = restorer.report(&wanted).await;
+    if let Some(path) = &arguments.report {
+        restore::write_report(path, &report)?;
+    }
+    match report.error {
+        Some(error) => anyhow::bail!(error),
+        None => Ok(()),
     }
 }
 

@@ -47,7 +47,7 @@ pub async fn checksum(bucket: &Bucket, tenant: Uuid, id: BackupId, manifest: &Ma
     same(&key, &found, manifest)
 }
 
-fn same(key: &str, found: &Hashed, manifest: &Manifest) -> anyhow::Result<()> {
+pub(super) fn same(key: &str, found: &Hashed, manifest: &Manifest) -> anyhow::Result<()> {
     let Manifest { dump, .. } = manifest;
     ensure!(
         found.sha256 == dump.sha256 && found.size == dump.size,

@@ -11,6 +11,7 @@
 //! | `place` | tenant → server; the database was made |
 //! | `release` | a Tenant goes and its data stays |
 //! | `quarantine` | a Tenant goes and its data with it, after a while; the breaker |
+//! | `replaced` | databases whose place a restored one has taken |
 //! | `rows` | reads |
 //! | `plans`, `audit` | the seed's `plans` and `audit_logs` |
 //!
@@ -28,6 +29,7 @@ mod quarantine;
 mod rebuild;
 mod register;
 mod release;
+mod replaced;
 mod rows;
 mod superseded;
 
@@ -48,6 +50,7 @@ pub use plans::PlanRow;
 pub use quarantine::Quarantine;
 pub use register::{Marked, Outcome, Registered, Registration};
 pub use release::{DatabaseFact, Release};
+pub use replaced::Replaced;
 
 /// The seed's name of the central database.
 pub const DATABASE: &str = "maintenance_os_central";

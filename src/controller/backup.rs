@@ -176,7 +176,8 @@ async fn remove(client: &Client, namespace: &str, name: String) -> Result<(), Ap
     objects::remove::<CronJob>(client, namespace, &name, &DeleteParams::background()).await
 }
 
-fn job(context: &Context, row: &TenantRow, bucket: &BucketSettings) -> Option<CronJob> {
+/// The CronJob that a tenant is to have; None: not everything is known that it is made from.
+pub(super) fn job(context: &Context, row: &TenantRow, bucket: &BucketSettings) -> Option<CronJob> {
     let server = context.servers.get(row.server.as_deref()?)?;
     // One that was not seen yet is not taken for another.
     let identity = server.identity()?;

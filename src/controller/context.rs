@@ -19,6 +19,7 @@ use super::backup::Backups;
 use super::domains::Domains;
 use super::edge::Troubles;
 use super::fleet::{Fleet, Wake};
+use super::restores::Restores;
 use super::servers::Servers;
 use super::workers::Workers;
 use crate::api::tenant::TenantStatus;
@@ -56,6 +57,8 @@ pub struct Context {
     pub workers: Workers,
     /// What the Jobs of backups told.
     pub backups: Backups,
+    /// Tenants that a restore has closed.
+    pub restores: Restores,
     /// Has Tenants looked at again.
     pub wake: mpsc::UnboundedSender<Wake>,
     /// Has a DatabaseServer looked at again.

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod backup;
+mod backups_now;
 mod context;
 mod domains;
 mod edge;
@@ -9,6 +10,7 @@ mod fleet;
 mod keys;
 mod orphans;
 mod plan;
+mod restores;
 mod rollout;
 mod server;
 mod servers;
@@ -124,6 +126,7 @@ pub async fn operate(
         bindings: binding_stores,
         workers: own_workers,
         backups: backup::Backups::new(settings.backup.wanted().is_some()),
+        restores: restores::Restores::default(),
         wake,
         wake_server,
         refill: Notify::new(),
@@ -198,7 +201,13 @@ async fn lead(
     let mut keeper = edge::Keeper::new(&context);
     start::first_look(&context, &mut keeper).await;
     tasks.spawn(keeper.run(Arc::clone(&context), stop.clone()));
+    let (restores, restore_events) = watch::restores(&client);
+    tasks.spawn(watch::drive("TenantRestores", restore_events));
+    let (backups_now, backup_events) = watch::backups_now(&client);
+    tasks.spawn(watch::drive("TenantBackups", backup_events));
     start::first_visits(&context, &stop).await;
+    // Before anybody visits a Tenant that a restore has closed.
+    restores::hold_first(&context, &restores).await;
     tasks.spawn(server::pool::refill(Arc::clone(&context), stop.clone()));
     tasks.spawn(resync(Arc::clone(&context), stop.clone()));
     let (known_servers, server_events) = watch::servers(&client);
@@ -221,6 +230,8 @@ async fn lead(
         std::future::ready(())
     }));
     tasks.spawn(backup::run(Arc::clone(&context), stop.clone()));
+    tasks.spawn(backups_now::run(Arc::clone(&context), backups_now, stop.clone()));
+    tasks.spawn(restores::run(Arc::clone(&context), restores, stop.clone()));
     tasks.spawn(rollout::run(Arc::clone(&context), rollouts, stop.clone()));
     tracing::info!(epoch = context.epoch(), namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
     let woken = tokio_stream(woken.tenants, tenants.clone());

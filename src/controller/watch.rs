@@ -12,13 +12,14 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{Predicate, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::context::Context;
 use super::fleet::Wake;
 use crate::api::plan::PlanSpec;
-use crate::api::{DatabaseServer, LABEL_TENANT, Plan, SchemaRollout, Tenant};
+use crate::api::{DatabaseServer, LABEL_TENANT, Plan, SchemaRollout, Tenant, TenantBackup, TenantRestore};
 use crate::error::chain;
 use crate::observe::ledger::uid;
 
@@ -62,6 +63,38 @@ pub fn rollouts(client: &Client) -> (Store<SchemaRollout>, Events<SchemaRollout>
         .reflect(writer)
         .touched_objects();
     (store, events.boxed())
+}
+
+/// Every TenantRestore. Nobody is woken: whoever works on them looks at the store.
+pub fn restores(client: &Client) -> (Store<TenantRestore>, Events<TenantRestore>) {
+    watched(client)
+}
+
+/// Every TenantBackup. Nobody is woken: whoever works on them looks at the store.
+pub fn backups_now(client: &Client) -> (Store<TenantBackup>, Events<TenantBackup>) {
+    watched(client)
+}
+
+fn watched<K>(client: &Client) -> (Store<K>, Events<K>)
+where
+    K: Resource<DynamicType = ()> + Default + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let events = decoded(watcher(Api::all(client.clone()), watcher::Config::default()), |_| {})
+        .modify(|object: &mut K| object.managed_fields_mut().clear())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects();
+    (store, events.boxed())
+}
+
+/// Keeps a store up to date that nobody is woken for.
+pub async fn drive<K>(what: &'static str, mut events: Events<K>) {
+    while let Some(event) = events.next().await {
+        if let Err(error) = event {
+            tracing::warn!(error = chain(&error), "the watch of the {what} broke, trying again");
+        }
+    }
 }
 
 /// Every DatabaseServer; events are those that change what is asked for, not our own writes of status: each of those

@@ -64,6 +64,8 @@ struct World {
     clock: i64,
     /// Somebody asks for it.
     wanted: bool,
+    /// A restored database takes the place of its own.
+    restoring: bool,
     plan: PlanSpec,
     sessions: i64,
     attempt: Attempt,
@@ -95,6 +97,7 @@ impl World {
             minted: 1,
             clock: 0,
             wanted: false,
+            restoring: false,
             plan: PlanSpec { active: true, ..PlanSpec::default() },
             sessions: 0,
             attempt: Attempt::Unknown,
@@ -204,6 +207,7 @@ impl World {
                 .filter(|entry| rotation::is_due(&object, entry, self.now()))
                 .map(|_| credential(&format!("next-{}", self.minted))),
             overlap: OVERLAP,
+            restoring: self.restoring,
             awake_until: self.wanted.then(|| self.now() + SignedDuration::from_mins(30)),
             sessions: Some(self.sessions),
             attempt: self.attempt.clone(),

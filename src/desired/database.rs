@@ -76,13 +76,16 @@ pub struct Mark {
     pub epoch: u64,
     /// Schema (`<version>_<checksum>`) of the tables in it.
     pub schema: String,
+    /// The TenantRestore that brought the data here, if one did: what was remembered of the tenant before counts no more.
+    pub restore: Option<Uuid>,
 }
 
 impl Mark {
     /// Its text on the server.
     pub fn text(&self) -> String {
+        let restore = self.restore.map(|restore| format!(" restore={restore}")).unwrap_or_default();
         format!(
-            "maintenance-os/1 tenant={} object={} epoch={} schema={}",
+            "maintenance-os/1 tenant={} object={} epoch={} schema={}{restore}",
             self.uuid, self.object_uid, self.epoch, self.schema
         )
     }
@@ -96,8 +99,13 @@ impl Mark {
             object_uid: value("object")?.parse().ok()?,
             epoch: value("epoch")?.parse().ok()?,
             schema: value("schema")?.to_owned(),
+            restore: None,
         };
-        words.next().is_none().then_some(mark)
+        let restore = match words.next() {
+            Some(word) => Some(word.strip_prefix("restore=")?.parse().ok()?),
+            None => None,
+        };
+        words.next().is_none().then_some(Self { restore, ..mark })
     }
 }
 
@@ -248,8 +256,9 @@ fn repair_mark(wanted: &Wanted, database: &Database, schema: &str, statements: &
     if before.as_ref().is_some_and(|mark| mark.uuid == wanted.uuid && mark.object_uid == wanted.object_uid) {
         return;
     }
+    let restore = before.as_ref().and_then(|mark| mark.restore);
     let schema = before.map_or_else(|| schema.to_owned(), |mark| mark.schema);
-    let mark = Mark { uuid: wanted.uuid, object_uid: wanted.object_uid, epoch: wanted.epoch, schema };
+    let mark = Mark { uuid: wanted.uuid, object_uid: wanted.object_uid, epoch: wanted.epoch, schema, restore };
     statements.push(Statement::CommentDatabase { name: names::database(wanted.uuid), comment: mark.text() });
 }
 
@@ -476,7 +485,7 @@ mod tests {
         for comment in [
             None,
             Some("mine".to_owned()),
-            Some(Mark { uuid: Uuid::from_u128(9), object_uid: Uuid::nil(), epoch: 0, schema: String::new() }.text()),
+            Some(Mark { uuid: Uuid::from_u128(9), object_uid: Uuid::nil(), epoch: 0, schema: String::new(), restore: None }.text()),
         ] {
             let mut catalogue = claimed(&wanted);
             catalogue.databases.get_mut(&names::database(wanted.uuid)).expect("claimed").comment = comment;
@@ -505,7 +514,7 @@ mod tests {
     #[test]
     fn a_mark_is_read_back() {
         let mark =
-            Mark { uuid: Uuid::from_u128(1), object_uid: Uuid::from_u128(2), epoch: 7, schema: "0001_ab".into() };
+            Mark { uuid: Uuid::from_u128(1), object_uid: Uuid::from_u128(2), epoch: 7, schema: "0001_ab".into(), restore: None };
         assert_eq!(Mark::parse(&mark.text()), Some(mark.clone()));
         assert_eq!(Mark::parse(&format!("{} and more", mark.text())), None);
     }

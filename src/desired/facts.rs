@@ -345,6 +345,8 @@ pub struct Facts {
     pub next: Option<Credential>,
     /// How long a login is kept after the other has taken its place.
     pub overlap: SignedDuration,
+    /// A restored database is taking the place of its own: nobody is served meanwhile, and the database is the restore's.
+    pub restoring: bool,
     /// Of a tenant that hibernates: until when it is awake because somebody asked for it.
     pub awake_until: Option<Timestamp>,
     /// What the Jobs of its backups told; None: there are no backups here.
@@ -366,9 +368,12 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What customers get now: what is asked for, but that a hibernated tenant is served while it is awake.
+    /// What customers get now: what is asked for, but that a hibernated tenant is served while it is awake, and that nobody is
+    /// while a restored database takes the place of the tenant's.
     pub fn state(&self) -> TenantState {
         match self.tenant.spec.state {
+            TenantState::Suspended => TenantState::Suspended,
+            _ if self.restoring => TenantState::Hibernated,
             TenantState::Hibernated if self.awake_until.is_some_and(|until| self.now < until) => TenantState::Active,
             state => state,
         }

@@ -3,6 +3,7 @@
 //! One file per part of a tenant, all of one shape: `plan(facts, …) -> PartPlan`. [`tenant`] puts them in order.
 
 pub mod backup;
+pub mod backup_now;
 pub mod budget;
 pub mod catalogue;
 pub mod credentials;
@@ -18,6 +19,7 @@ pub mod pooler;
 pub mod pooler_objects;
 pub mod provisioning;
 pub mod registration;
+pub mod restore;
 pub mod retire;
 pub mod rollout;
 pub mod rotation;

@@ -21,6 +21,9 @@ const TEMPLATE_PREFIX: &str = "maintenance_os_template_";
 /// Databases of the warm pool begin with it.
 pub const WARM_PREFIX: &str = "maintenance_os_warm_";
 const WORKERS_PREFIX: &str = "worker-";
+const BESIDE_PREFIX: &str = "maintenance_os_restore_";
+const REPLACED_PREFIX: &str = "maintenance_os_replaced_";
+const BARE_PREFIX: &str = "maintenance_os_bare_";
 const CLONING_PREFIX: &str = "maintenance_os_cloning_";
 
 /// Which of a tenant's two logins is in use; rotation goes from one to the other.
@@ -57,6 +60,47 @@ impl Slot {
 /// `tenant_<uuid>`: database and group role.
 pub fn database(uuid: Uuid) -> String {
     format!("tenant_{uuid}")
+}
+
+/// `maintenance_os_restore_<uid of the TenantRestore>`: a database that a backup is restored into beside the live one, and the
+/// login that fills it.
+pub fn beside(restore: Uuid) -> String {
+    format!("{BESIDE_PREFIX}{restore}")
+}
+
+/// `maintenance_os_replaced_<uid of the TenantRestore>`: the database whose place a restored one has taken.
+pub fn replaced(restore: Uuid) -> String {
+    format!("{REPLACED_PREFIX}{restore}")
+}
+
+/// The TenantRestore that made a database or a login of this name beside a live one.
+pub fn restore_beside(name: &str) -> Option<Uuid> {
+    Uuid::parse_str(name.strip_prefix(BESIDE_PREFIX)?).ok()
+}
+
+/// The TenantRestore that put another database in the place of the one of this name.
+pub fn restore_replaced(name: &str) -> Option<Uuid> {
+    Uuid::parse_str(name.strip_prefix(REPLACED_PREFIX)?).ok()
+}
+
+/// The template without tables, of a preparation that has this checksum: what backups are restored into.
+pub fn bare(checksum: &str) -> String {
+    format!("{BARE_PREFIX}{checksum}")
+}
+
+/// Whether `database` is a template without tables.
+pub fn is_bare(database: &str) -> bool {
+    database.starts_with(BARE_PREFIX)
+}
+
+/// Job and Secret of a TenantRestore.
+pub fn restore(uid: Uuid) -> String {
+    format!("restore-{uid}")
+}
+
+/// Job of a TenantBackup.
+pub fn backup_now(uid: Uuid) -> String {
+    format!("backup-now-{uid}")
 }
 
 /// `tenant_<uuid>_a` or `_b`.
@@ -165,6 +209,7 @@ mod tests {
     #[test]
     fn the_longest_login_fits_into_postgresqls_63_bytes() {
         assert_eq!(login(Uuid::max(), Slot::B).len(), 45);
+        assert!(beside(Uuid::max()).len() <= 63 && replaced(Uuid::max()).len() <= 63);
     }
 
     #[test]

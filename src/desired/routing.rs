@@ -13,8 +13,8 @@ use crate::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, Subs
 use crate::api::tenant::TenantState;
 
 use super::effect::{Effect, PartPlan};
-use super::facts::{Facts, LedgerRow, Reach};
-use super::{hosts, names, wait_for_readers, was_ready, workers};
+use super::facts::{Facts, LedgerRow, Reach, Seen};
+use super::{hosts, names, provisioning, wait_for_readers, was_ready, workers};
 
 /// The routing entry.
 pub fn plan(facts: &Facts, wanted: &RoutingEntry) -> PartPlan {
@@ -41,6 +41,17 @@ pub fn plan(facts: &Facts, wanted: &RoutingEntry) -> PartPlan {
 pub fn subscription(facts: &Facts, row: &LedgerRow) -> Subscription {
     let trial = facts.tenant.spec.trial_ends_at.as_ref().map(|time| time.0.to_string());
     Subscription { trial_ends_at: trial, ..row.subscription.clone() }
+}
+
+/// Which data it is, see [`RoutingEntry::incarnation`]: as the mark on the database says, as was published where that cannot be
+/// seen.
+fn incarnation(facts: &Facts, row: &LedgerRow) -> Option<uuid::Uuid> {
+    let mark = match &facts.catalogue {
+        Seen::Known(catalogue) => provisioning::schema_of(row, catalogue),
+        Seen::Unreachable(_) => None,
+    };
+    let published = || facts.routing.entry.as_ref().and_then(|entry| entry.incarnation);
+    mark.map_or_else(published, |mark| mark.restore)
 }
 
 /// The entry that a tenant is to have. Only hosts whose ownership is proved are in it.
@@ -72,6 +83,7 @@ pub fn entry(facts: &Facts, row: &LedgerRow, plan: &PlanSpec, database: Database
             pool: workers::pool(facts, plan),
         },
         storage_prefix: names::storage_prefix(row.uuid),
+        incarnation: incarnation(facts, row),
         sleeps: tenant.spec.state == TenantState::Hibernated,
     }
 }

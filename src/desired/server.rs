@@ -199,6 +199,51 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {a
     )
 }
 
+/// What the migrator says in the template without tables: those that are restored are usable by the app's role and readable by
+/// the backup's, as in the other template.
+pub fn bare_defaults() -> String {
+    let (schema, app, backup) =
+        (identifier(names::SCHEMA_ROLE), identifier(names::APP_ROLE), identifier(names::BACKUP));
+    format!(
+        "SET ROLE {schema};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {backup};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO {backup};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO {app}"
+    )
+}
+
+/// Name of the template without tables: backups are restored into clones of it. It derives from what is said in it.
+pub fn bare() -> String {
+    let hash = Sha256::digest(format!("{}\n{}", prepare_template(), bare_defaults()));
+    names::bare(&hash[..4].iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// Makes the finished template without tables known and closes it; those that said something else go.
+pub fn finish_bare(catalogue: &Catalogue) -> Vec<Batch> {
+    let name = bare();
+    let current = name.clone();
+    let others = catalogue.databases.iter().filter(move |(other, database)| {
+        names::is_bare(other) && **other != current && database.owner == names::PROVISIONER && !database.allow_connections
+    });
+    let mut batches = vec![Batch::transaction(vec![
+        Statement::RenameDatabase { from: names::TEMPLATE_BUILD.into(), to: name.clone() },
+        Statement::AllowConnections { name, allow: false },
+    ])];
+    batches.extend(others.map(|(other, _)| Batch::alone(Statement::DropDatabase { name: other.clone() })));
+    batches
+}
+
+/// What is said in a restored database, as the role that owns its tables: which migrations were applied is nobody's to write
+/// but the migrator's. Every other table has the rights that the default privileges gave it.
+pub fn restored_grants() -> String {
+    let app = identifier(names::APP_ROLE);
+    format!(
+        "REVOKE ALL ON public.maintenance_os_migrations FROM {app};
+GRANT SELECT ON public.maintenance_os_migrations TO {app}"
+    )
+}
+
 /// Makes the finished template known under its schema's name and closes it.
 pub fn finish_template(schema: &str) -> Batch {
     let name = names::template(schema);

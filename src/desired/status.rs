@@ -162,7 +162,7 @@ fn serving(writer: &mut Writer<'_>, complete: bool, trouble: Option<&Health>) {
                 _ => Reason::Provisioning,
             };
             // What was served before goes on being served while something else is put right, except where data is gone.
-            let served = routed && reason != Reason::DataMissing;
+            let served = routed && !matches!(reason, Reason::DataMissing | Reason::Restoring);
             writer.set(
                 ConditionType::Serving,
                 Some(served),

@@ -6,7 +6,7 @@
 
 use kube::ResourceExt;
 
-use crate::api::ANNOTATION_CONFIRM_DELETE;
+use crate::api::{ANNOTATION_CONFIRM_DELETE, Tenant};
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::tenant::DeletionPolicy;
 use crate::settings::parse_duration;
@@ -137,7 +137,12 @@ fn note(row: &LedgerRow, catalogue: &super::catalogue::Catalogue) -> Option<Effe
 }
 
 fn quarantine_seconds(facts: &Facts) -> i64 {
-    let text = facts.tenant.spec.quarantine.as_deref();
+    quarantine_of(&facts.tenant)
+}
+
+/// How long data of a Tenant can be had back, in seconds.
+pub fn quarantine_of(tenant: &Tenant) -> i64 {
+    let text = tenant.spec.quarantine.as_deref();
     text.and_then(|text| parse_duration(text).ok())
         .and_then(|duration| i64::try_from(duration.as_secs()).ok())
         .unwrap_or(QUARANTINE_SECONDS)

@@ -6,7 +6,7 @@ use crate::api::FINALIZER;
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::plan::PlanSpec;
 use crate::api::pooler::PoolerEntry;
-use crate::api::routing::DatabaseAccess;
+use crate::api::routing::{DatabaseAccess, RoutingEntry};
 use crate::api::tenant::TenantState;
 
 use super::database::Wanted;
@@ -102,7 +102,10 @@ fn parts(facts: &Facts, row: &LedgerRow, outlook: &mut Outlook) {
     };
     serve(facts, row, server, plan, outlook);
     // Last, and not before customers are routed: nobody goes unserved because of them.
-    if facts.routing.entry.is_some() {
+    if facts.restoring {
+        // They find no work while it is not served, and are not taken away for seconds.
+        outlook.take(ConditionType::WorkersReady, PartPlan::ready("its jobs wait until it is served again"));
+    } else if facts.routing.entry.is_some() {
         outlook.take(ConditionType::WorkersReady, workers::plan(facts, row, plan));
     }
 }
@@ -127,6 +130,9 @@ fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, 
         rotation: logins.rotation.clone(),
     };
     let route = routing::entry(facts, row, plan, access.clone());
+    if facts.restoring {
+        return restoring(facts, server, &route, &entry, outlook);
+    }
     if facts.tenant.spec.state == TenantState::Suspended {
         // The reverse order: no new requests, then no pooler, then no login.
         outlook.take(ConditionType::RouteReady, routing::plan(facts, &route));
@@ -164,6 +170,23 @@ fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, 
 }
 
 /// Whether requests that are routed find the tenant at the pooler: what wakes up is routed only then.
+/// A restored database takes the place of the live one: no requests, then no pooler. What is on the server is the restore's
+/// meanwhile.
+fn restoring(
+    facts: &Facts,
+    server: &ServerFacts,
+    route: &RoutingEntry,
+    entry: &PoolerEntry,
+    outlook: &mut Outlook,
+) {
+    let closed = outlook.take(ConditionType::RouteReady, routing::plan(facts, route));
+    if closed || facts.pooler.entry.is_none() {
+        outlook.take(ConditionType::PoolReady, pooler::plan(facts, server, entry));
+    }
+    let message = "a restored database takes the place of this one; customers see a page that asks for a moment: kubectl get tenantrestores";
+    outlook.take(ConditionType::DatabaseReady, PartPlan::wait(Reason::Restoring, message));
+}
+
 fn is_pooled(facts: &Facts) -> bool {
     facts.pooler.entry.is_some()
         && facts.routing.entry.as_ref().is_some_and(|published| published.state != TenantState::Hibernated)

@@ -63,11 +63,29 @@ pub async fn of_tenant(connection: &mut PgConnection, uuid: Uuid) -> Result<Cata
     catalogue(connection, Some(uuid)).await
 }
 
+/// What a restore has to do with: the tenant's database, the one beside it, the one that was replaced, and the login.
+///
+/// # Errors
+/// The query failed.
+pub async fn of_restore(connection: &mut PgConnection, restore: Uuid, tenant: Uuid) -> Result<Catalogue, sqlx::Error> {
+    let databases = vec![names::database(tenant), names::beside(restore), names::replaced(restore)];
+    named(connection, Some(databases), Some(names::beside(restore))).await
+}
+
 async fn catalogue(connection: &mut PgConnection, uuid: Option<Uuid>) -> Result<Catalogue, sqlx::Error> {
     let databases = uuid.map(|uuid| vec![names::database(uuid), names::quarantined(uuid)]);
+    named(connection, databases, uuid.map(names::database)).await
+}
+
+/// `databases`: names; `roles`: prefix of their names. None: all.
+async fn named(
+    connection: &mut PgConnection,
+    databases: Option<Vec<String>>,
+    roles: Option<String>,
+) -> Result<Catalogue, sqlx::Error> {
     let row = sqlx::query(CATALOGUE)
         .bind(databases)
-        .bind(uuid.map(names::database))
+        .bind(roles)
         .bind(names::PROVISIONER)
         .fetch_one(connection)
         .await?;

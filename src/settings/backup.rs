@@ -68,6 +68,40 @@ pub enum BackupAction {
         #[command(subcommand)]
         restore: Option<VerifyAction>,
     },
+    /// Restores a backup into the database that the operator made for it beside the live one. What a TenantRestore's Job runs.
+    Restore(Box<RestoreArguments>),
+}
+
+/// What a TenantRestore's Job is told.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreArguments {
+    /// uid of the TenantRestore, which the database and its login are called by.
+    #[arg(long)]
+    pub restore: Uuid,
+    /// Uuid of the tenant whose live database is counted.
+    #[arg(long)]
+    pub tenant: Uuid,
+    /// Uuid of the tenant whose backup it is.
+    #[arg(long)]
+    pub source: Uuid,
+    /// Which backup; without it the newest.
+    #[arg(long)]
+    pub id: Option<BackupId>,
+    /// Where they are kept.
+    #[command(flatten)]
+    pub bucket: BucketArguments,
+    /// Where the databases are.
+    #[command(flatten)]
+    pub server: ServerArguments,
+    /// Password of the login of this run.
+    #[arg(long, env = "MOS_RESTORE_PASSWORD", hide_env_values = true)]
+    pub restore_password: String,
+    /// Password of the role that reads for backups.
+    #[arg(long, env = "MOS_BACKUP_PASSWORD", hide_env_values = true)]
+    pub password: String,
+    /// File that is told what came of it, as JSON.
+    #[arg(long, env = "MOS_BACKUP_REPORT")]
+    pub report: Option<PathBuf>,
 }
 
 /// How deep a backup is looked at.

@@ -47,7 +47,7 @@ impl TenantContext {
     /// Only [`super::layers`] calls this.
     pub(super) fn new(entry: Arc<RoutingEntry>, host: Arc<str>, tenancy: &Tenancy, span: Span) -> Self {
         let pool = tenancy.pools().of(entry.clone());
-        let cache = tenancy.cache().of(entry.uuid);
+        let cache = tenancy.cache().of(entry.uuid, entry.incarnation);
         let storage = TenantStorage::new(entry.uuid, tenancy.storage().cloned());
         let limits = tenancy.limits().of(entry.uuid);
         let clock = tenancy.clock().clone();

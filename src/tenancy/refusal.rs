@@ -26,6 +26,8 @@ pub enum Refusal {
     Suspended,
     /// The tenant is asleep.
     Hibernated,
+    /// Its data is being replaced by a restored backup, which takes seconds.
+    Restoring,
     /// A write to a tenant that is read-only.
     ReadOnly,
     /// The tenant's tables are older than this app can work with: they are being brought up.
@@ -51,7 +53,9 @@ impl Refusal {
         match self {
             Self::BadHost(_) => StatusCode::BAD_REQUEST,
             Self::UnknownHost | Self::Central => StatusCode::NOT_FOUND,
-            Self::Suspended | Self::Hibernated | Self::ReadOnly | Self::Updating => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Suspended | Self::Hibernated | Self::Restoring | Self::ReadOnly | Self::Updating => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::NoSubscription(_) => StatusCode::PAYMENT_REQUIRED,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         }
@@ -65,6 +69,7 @@ impl Refusal {
             Self::Central => "Not found",
             Self::Suspended => "This site is not available",
             Self::Hibernated => "Waking up",
+            Self::Restoring => "Back in a moment",
             Self::ReadOnly => "Read-only for now",
             Self::Updating => "Being updated",
             Self::NoSubscription(Lapse::TrialEnded) => "The trial has ended",
@@ -81,6 +86,7 @@ impl Refusal {
             Self::Central => "There is no such page at this address.".into(),
             Self::Suspended => "If you work here, ask your administrator.".into(),
             Self::Hibernated => "It was asleep because nobody used it, and will be here in a few seconds.".into(),
+            Self::Restoring => "This site is being put right, and will be here again in a few seconds.".into(),
             Self::ReadOnly => {
                 "You can look at everything, but nothing can be changed right now. Try again later.".into()
             }
@@ -108,7 +114,7 @@ impl Refusal {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
             // A browser asks again by itself.
-            Self::Hibernated => {
+            Self::Hibernated | Self::Restoring => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
                 headers.insert(REFRESH, HeaderValue::from_static("2"));
             }

@@ -31,6 +31,7 @@ pub(crate) fn entry(uuid: Uuid, hosts: &[&str]) -> RoutingEntry {
         queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10, ..Queue::default() },
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
+        incarnation: None,
         schema_version: None,
     }
 }

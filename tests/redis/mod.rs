@@ -201,6 +201,7 @@ pub fn entry() -> RoutingEntry {
         queue: Queue { name: format!("tenant-{uuid}"), weight: 1, max_processes: 10, ..Queue::default() },
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
+        incarnation: None,
         schema_version: None,
     }
 }

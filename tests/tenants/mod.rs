@@ -237,6 +237,7 @@ fn entry(server: &Server, uuid: Uuid) -> RoutingEntry {
         queue: Queue::default(),
         storage_prefix: format!("tenants/{uuid}/"),
         sleeps: false,
+        incarnation: None,
         schema_version: None,
         slug,
     }

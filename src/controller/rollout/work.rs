@@ -37,6 +37,9 @@ pub fn patience(spec: &SchemaRolloutSpec) -> Patience {
 /// What is needed to begin; None: not now.
 pub async fn prepare(context: &Context, uuid: Uuid, passwords: &mut HashMap<String, String>) -> Option<Job> {
     let (namespace, name) = context.ledger.holder_of(uuid)?;
+    if context.restores.is_held(uuid) {
+        return None;
+    }
     let object = context.tenants.get(&kube::runtime::reflector::ObjectRef::new(&name).within(&namespace))?;
     if object.metadata.deletion_timestamp.is_some() {
         return None;
@@ -68,6 +71,10 @@ pub async fn bring_up(
     patience: Patience,
 ) -> Outcome {
     let Job { uuid, tenant, server, password } = job;
+    // What is migrated and what its mark says must be the same database from the beginning to the end.
+    let Some(_turn) = context.restores.begin_migration(uuid) else {
+        return Outcome { uuid, tenant, result: Err(MigrateError::Busy) };
+    };
     let options = server.connection().options(&names::database(uuid), names::MIGRATOR, &password);
     let work = migrate::bring_up(options, &known, &target, patience);
     let result = match context.gate.pass(&format!("migrate the database of {tenant}"), work).await {

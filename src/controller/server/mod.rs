@@ -216,6 +216,12 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
     pool::build_template(server, &passwords.migrator)
         .await
         .map_err(|error| Trouble::new(Reason::MigrationFailed, &error))?;
+    if context.settings.backup.wanted().is_some()
+        && let Err(error) = pool::build_bare(server, &passwords.migrator).await
+    {
+        // Nobody but restores waits for it.
+        tracing::warn!(server = server.name, error = format!("{error:#}"), "the template that backups are restored into was not built, trying again");
+    }
     server.set_closed(None);
     let schema = desired::schema(&pool::migrations());
     for batch in server.look(|catalogue| desired::outdated(catalogue, &schema, server.term)).unwrap_or_default() {

@@ -60,21 +60,38 @@ pub async fn build_template(server: &Server, password: &str) -> anyhow::Result<(
     Ok(())
 }
 
-async fn fill_template(server: &Server, password: &str, migrations: &[Migration<'_>]) -> anyhow::Result<()> {
-    let connection = server.connection();
-    let doing = |what: &str| format!("{what} the template on server {}", server.name);
-    let mut provisioner = connection
-        .options(names::TEMPLATE_BUILD, &connection.username, &connection.password)
-        .connect()
+/// Builds the template without tables if it is not there; backups are restored into clones of it. `password`: the migrator's.
+///
+/// # Errors
+/// The server refused it or did not answer; the next attempt begins anew.
+pub async fn build_bare(server: &Server, password: &str) -> anyhow::Result<()> {
+    let name = server::bare();
+    let begin =
+        |catalogue: &Catalogue| (!catalogue.databases.contains_key(&name)).then(|| server::begin_template(catalogue));
+    let Some(batches) = server.look(begin).context("the server was not asked yet")? else { return Ok(()) };
+    tracing::info!(server = server.name, name, "building the template without tables");
+    for batch in batches {
+        server.run(&batch, None).await?;
+    }
+    let work = async {
+        prepare(server).await?;
+        let mut migrator = enter_as_migrator(server, password).await?;
+        execute(&mut migrator, server::bare_defaults()).await.context("granting in the template without tables")?;
+        migrator.close().await.context("leaving the template without tables")
+    };
+    tokio::time::timeout(MIGRATION_TIMEOUT, work)
         .await
-        .with_context(|| doing("entering"))?;
-    execute(&mut provisioner, server::prepare_template()).await.with_context(|| doing("preparing"))?;
-    provisioner.close().await.with_context(|| doing("leaving"))?;
-    // Tables are made where the search path begins; the provisioner's is pinned elsewhere.
-    let options = connection
-        .options(names::TEMPLATE_BUILD, names::MIGRATOR, password)
-        .options([("search_path", "public,pg_temp")]);
-    let mut migrator = options.connect().await.with_context(|| doing("entering as the migrator"))?;
+        .with_context(|| format!("preparing the template without tables on {}: it takes too long", server.name))??;
+    for batch in server.look(server::finish_bare).context("the server was not asked yet")? {
+        server.run(&batch, None).await?;
+    }
+    Ok(())
+}
+
+async fn fill_template(server: &Server, password: &str, migrations: &[Migration<'_>]) -> anyhow::Result<()> {
+    let doing = |what: &str| format!("{what} the template on server {}", server.name);
+    prepare(server).await?;
+    let mut migrator = enter_as_migrator(server, password).await?;
     execute(&mut migrator, server::grant_defaults()).await.with_context(|| doing("granting in"))?;
     for migration in migrations {
         for step in migration::steps(migration) {
@@ -84,6 +101,29 @@ async fn fill_template(server: &Server, password: &str, migrations: &[Migration<
         }
     }
     migrator.close().await.with_context(|| doing("leaving"))
+}
+
+/// What the provisioner says in a template that is being built.
+async fn prepare(server: &Server) -> anyhow::Result<()> {
+    let connection = server.connection();
+    let doing = |what: &str| format!("{what} the template on server {}", server.name);
+    let mut provisioner = connection
+        .options(names::TEMPLATE_BUILD, &connection.username, &connection.password)
+        .connect()
+        .await
+        .with_context(|| doing("entering"))?;
+    execute(&mut provisioner, server::prepare_template()).await.with_context(|| doing("preparing"))?;
+    provisioner.close().await.with_context(|| doing("leaving"))
+}
+
+/// The migrator in a template that is being built.
+async fn enter_as_migrator(server: &Server, password: &str) -> anyhow::Result<PgConnection> {
+    // Tables are made where the search path begins; the provisioner's is pinned elsewhere.
+    let options = server
+        .connection()
+        .options(names::TEMPLATE_BUILD, names::MIGRATOR, password)
+        .options([("search_path", "public,pg_temp")]);
+    options.connect().await.with_context(|| format!("entering the template on server {} as the migrator", server.name))
 }
 
 async fn execute(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Error> {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 
 use crate::central::{LedgerState, TenantRow};
 use crate::controller::context::Context;
 use crate::controller::servers::Server;
-use crate::desired::{database, server as desired};
+use crate::desired::{database, restore, server as desired};
 use crate::error::chain;
 
 /// Revokes logins of kept data that could not be revoked when its object went, completes quarantines, and drops what is due.
@@ -35,6 +36,13 @@ pub async fn sweep(context: &Arc<Context>, server: &Server) {
             }
         }
     }
+    if let Err(error) = sweep_replaced(context, server).await {
+        tracing::warn!(
+            server = server.name,
+            error = format!("{error:#}"),
+            "could not look after what restores replaced, trying again later"
+        );
+    }
     if let Err(error) = drop_due(context, server).await {
         tracing::warn!(
             server = server.name,
@@ -42,6 +50,33 @@ pub async fn sweep(context: &Arc<Context>, server: &Server) {
             "could not drop what is due, trying again later"
         );
     }
+}
+
+/// Lists databases whose place a restored one has taken, as their marks say, and drops those whose time has passed.
+async fn sweep_replaced(context: &Arc<Context>, server: &Server) -> anyhow::Result<()> {
+    for mark in server.look(restore::marks::replaced).unwrap_or_default() {
+        if context.restores.is_noted(mark.restore) {
+            continue;
+        }
+        let replaced = crate::controller::restores::row(&server.name, &mark);
+        context.central.note_replaced(&replaced).await.context("listing what a restore replaced")?;
+        context.restores.note(mark.restore);
+    }
+    let due = context.central.due_replaced(&server.name).await.context("reading which replaced databases are due")?;
+    for (uid, tenant) in due {
+        let batches =
+            server.look(|catalogue| restore::statements::drop_replaced(uid, tenant, Timestamp::now(), catalogue));
+        let Some(batches) = batches.context("the server was not asked yet")? else {
+            // Its mark says a later time, or something else.
+            continue;
+        };
+        for batch in batches {
+            server.run(&batch, None).await?;
+        }
+        context.central.mark_replaced_dropped(uid).await.context("noting the drop of a replaced database")?;
+        tracing::info!(server = server.name, %tenant, restore = %uid, "dropped the database that a restore replaced");
+    }
+    Ok(())
 }
 
 async fn drop_due(context: &Arc<Context>, server: &Server) -> anyhow::Result<()> {

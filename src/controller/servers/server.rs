@@ -288,6 +288,20 @@ impl Server {
         inventory::sessions(&mut connection, database).await
     }
 
+    /// What a restore has to do with on this server, asked now.
+    ///
+    /// # Errors
+    /// The server did not answer.
+    pub async fn of_restore(&self, restore: Uuid, tenant: Uuid) -> Result<Catalogue, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        inventory::of_restore(&mut connection, restore, tenant).await
+    }
+
+    /// What is known of a tenant's part of the catalogue is asked again before it is relied on.
+    pub fn doubt(&self, uuid: Uuid) {
+        self.lock().doubtful.insert(uuid);
+    }
+
     /// Asks the server for the tenant's part of the catalogue when a statement of it failed before.
     async fn clear_doubt(&self, uuid: Uuid) -> Result<(), sqlx::Error> {
         if !self.lock().doubtful.contains(&uuid) {

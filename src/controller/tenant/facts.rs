@@ -83,6 +83,7 @@ impl Visit<'_> {
             admin_host: context.settings.admin_host.clone(),
             next,
             overlap: SignedDuration::try_from(context.settings.rotation_overlap).unwrap_or(SignedDuration::MAX),
+            restoring: uuid.is_some_and(|uuid| context.restores.is_held(uuid)),
             awake_until: awake.map(|left| now + left),
             sessions,
             backup: context.backups.heard(uuid),

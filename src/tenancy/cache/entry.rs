@@ -7,6 +7,7 @@
 use std::ops::Deref;
 
 use rand::Rng;
+use uuid::Uuid;
 
 const LENGTH: usize = 16;
 
@@ -36,6 +37,13 @@ impl Generation {
     /// As it stands in Redis. Something else than ours counts as none at all.
     pub(super) fn read(text: Option<&[u8]>) -> Self {
         text.and_then(|text| text.try_into().ok()).map(Self).unwrap_or_default()
+    }
+
+    /// The same of another incarnation of the tenant's data: an entry of an earlier one has another generation, without
+    /// anybody having flushed anything.
+    pub(super) fn of(self, incarnation: Option<Uuid>) -> Self {
+        let other = incarnation.unwrap_or_default().into_bytes();
+        Self(std::array::from_fn(|place| self.0[place] ^ other[place]))
     }
 }
 

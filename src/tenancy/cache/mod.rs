@@ -60,8 +60,9 @@ impl Cache {
         Self(Arc::new(Shared { redis, flights: Flights::default(), unflushed: Mutex::default() }))
     }
 
-    pub(super) fn of(&self, tenant: Uuid) -> TenantCache {
-        TenantCache { tenant, cache: self.clone() }
+    /// `incarnation`: which data of the tenant's it is, see the routing entry. What was made of earlier data is not read.
+    pub(super) fn of(&self, tenant: Uuid, incarnation: Option<Uuid>) -> TenantCache {
+        TenantCache { tenant, incarnation, cache: self.clone() }
     }
 
     fn unflushed(&self) -> MutexGuard<'_, HashSet<Uuid>> {
@@ -74,6 +75,8 @@ impl Cache {
 pub struct TenantCache {
     /// The tenant that every key starts with.
     tenant: Uuid,
+    /// Which data of the tenant's it is.
+    incarnation: Option<Uuid>,
     /// Shared with everybody.
     cache: Cache,
 }
@@ -187,7 +190,7 @@ impl TenantCache {
         self.renew(redis).await.ok()?;
         let get = ::redis::cmd("MGET").arg(self.key(redis, GENERATION)).arg(self.key(redis, key)).to_owned();
         let (generation, kept): (Option<Vec<u8>>, Option<Vec<u8>>) = redis.query(Purpose::Cache, &get).await.ok()?;
-        let generation = Generation::read(generation.as_deref());
+        let generation = Generation::read(generation.as_deref()).of(self.incarnation);
         let Some(kept) = kept.as_deref().and_then(Kept::read) else {
             return Some(Seen { generation, ..Seen::default() });
         };

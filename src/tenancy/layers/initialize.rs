@@ -7,6 +7,7 @@ use http::Method;
 use tracing::Instrument;
 
 use super::identify::Site;
+use crate::api::routing::RoutingEntry;
 use crate::api::tenant::TenantState;
 use crate::tenancy::{Refusal, Tenancy, TenantContext};
 
@@ -27,7 +28,7 @@ pub async fn initialize_tenancy(State(tenancy): State<Tenancy>, mut request: Req
     );
     let is_write = !is_read(request.method()) && !tenancy.is_always_served(request.uri().path());
     let refusal =
-        refused(entry.state, is_write).or_else(|| (!tenancy.knows_schema(&entry)).then_some(Refusal::Updating));
+        refused(&entry, is_write).or_else(|| (!tenancy.knows_schema(&entry)).then_some(Refusal::Updating));
     if entry.sleeps {
         tenancy.acknowledgements().want(entry.uuid);
     }
@@ -46,13 +47,15 @@ pub async fn initialize_tenancy(State(tenancy): State<Tenancy>, mut request: Req
 
 /// What a state means for a request. The context is made in every state: an app's own layers further out may want to
 /// show the tenant's name, and a pool that is never asked opens no connection.
-fn refused(state: TenantState, is_write: bool) -> Option<Refusal> {
-    match state {
+fn refused(entry: &RoutingEntry, is_write: bool) -> Option<Refusal> {
+    match entry.state {
         TenantState::Active => None,
         TenantState::ReadOnly => is_write.then_some(Refusal::ReadOnly),
         TenantState::Suspended => Some(Refusal::Suspended),
         // Whoever asks has been told of, and the tenant is on its way up.
-        TenantState::Hibernated => Some(Refusal::Hibernated),
+        TenantState::Hibernated if entry.sleeps => Some(Refusal::Hibernated),
+        // Closed for a moment, without being asleep.
+        TenantState::Hibernated => Some(Refusal::Restoring),
     }
 }
 

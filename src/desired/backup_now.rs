@@ -1,0 +1,28 @@
+//! The Job of a TenantBackup: what the tenant's CronJob would make, now.
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use kube::ResourceExt;
+use uuid::Uuid;
+
+use super::names;
+
+/// Label on Job and pod: uid of the TenantBackup.
+pub const LABEL: &str = "tenancy.maintenance-os.com/backup-now";
+/// So long a Job that has ended is kept, for people to look at.
+const KEPT: i32 = 24 * 3600;
+
+/// The Job. Its name is the object's uid, so that there is never a second one.
+pub fn job(uid: Uuid, cron_job: CronJob) -> Job {
+    let labels = cron_job.labels().clone();
+    let mut job = Job { spec: cron_job.spec.job_template.spec, ..Job::default() };
+    job.metadata.name = Some(names::backup_now(uid));
+    job.metadata.namespace = cron_job.metadata.namespace;
+    job.metadata.labels = Some(labels);
+    job.labels_mut().insert(LABEL.into(), uid.to_string());
+    if let Some(spec) = &mut job.spec {
+        spec.ttl_seconds_after_finished = Some(KEPT);
+        let pod = spec.template.metadata.get_or_insert_default();
+        pod.labels.get_or_insert_default().insert(LABEL.into(), uid.to_string());
+    }
+    job
+}
