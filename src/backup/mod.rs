@@ -219,7 +219,8 @@ fn write_report(path: &Path, outcomes: &[Outcome]) -> anyhow::Result<()> {
 }
 
 impl Outcome {
-    fn report(&self) -> BackupReport {
+    /// What the operator is told.
+    pub fn report(&self) -> BackupReport {
         let tenant = self.tenant.uuid;
         match &self.taken {
             Ok(manifest) => BackupReport {

@@ -611,6 +611,64 @@ fn a_tenant_is_let_go_while_its_server_is_down_and_keeps_its_row() {
 }
 
 #[test]
+fn a_tenant_whose_database_a_restore_replaces_is_closed_left_alone_and_served_the_restored_one() {
+    for state in [TenantState::Active, TenantState::Hibernated, TenantState::Suspended] {
+        let mut world = created(1);
+        world.spec().state = state;
+        world.run(usize::MAX);
+        world.restoring = true;
+        // Also what is half done on the server is the restore's.
+        let live = names::database(UUID);
+        world.catalogue.execute(&Statement::AllowConnections { name: live.clone(), allow: false });
+        let catalogue = world.catalogue.clone();
+        let steps = world.clone().run(usize::MAX);
+        for stop in 0..=steps {
+            let mut world = world.clone();
+            world.run(stop);
+            world.restart();
+            world.run(usize::MAX);
+            assert_eq!(world.catalogue, catalogue, "{state:?}: the database is touched");
+            assert_eq!(world.pooler, None);
+            let shown = world.routing.as_ref().expect("its page is routed").state;
+            assert!(matches!(shown, TenantState::Hibernated | TenantState::Suspended), "{shown:?}");
+            let (ready, serving) = (world.say("Ready"), world.say("Serving"));
+            assert_eq!(ready, ("False".into(), "Restoring".into()), "{state:?}");
+            assert_eq!(serving.0, "False", "{state:?}");
+        }
+        world.run(usize::MAX);
+        let restore = Uuid::from_u128(5);
+        let swap = super::restore::statements::Swap {
+            restore,
+            tenant: UUID,
+            object_uid: Uuid::from_u128(77),
+            epoch: 2,
+            schema: SCHEMA.into(),
+            drop_after: world.now(),
+        };
+        let beside = names::beside(restore);
+        world.catalogue.execute(&Statement::CreateDatabase { name: beside.clone(), template: "bare".into() });
+        world.catalogue.execute(&Statement::RevokeDatabase { name: beside, from: String::new() });
+        let batch = super::restore::statements::swap(&swap, &world.catalogue.clone());
+        batch.statements().iter().for_each(|statement| world.catalogue.execute(statement));
+        world.restoring = false;
+        world.spec().state = TenantState::Active;
+        let steps = world.clone().run(usize::MAX);
+        for stop in 0..=steps {
+            let mut world = world.clone();
+            world.run(stop);
+            world.restart();
+            world.run(usize::MAX);
+            world.assert_consistent();
+            assert_eq!(world.routing.as_ref().expect("routed").incarnation, Some(restore));
+            assert!(world.catalogue.databases[&live].allow_connections);
+            world.delete(DeletionPolicy::Delete);
+            world.run(usize::MAX);
+            assert!(world.catalogue.databases.contains_key(&names::replaced(restore)), "it is kept on its own");
+        }
+    }
+}
+
+#[test]
 fn a_suspended_tenant_has_no_login_and_no_pooler_entry_and_comes_back() {
     let mut world = created(1);
     let before = world.digest();

@@ -12,6 +12,7 @@ mod fleet;
 #[path = "../hostile_matrix/instance.rs"]
 mod instance;
 
+mod beside;
 mod damage;
 mod faults;
 mod house;

@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::support::{administrator, namespace, refusal, repository, until, user, variable};
-use super::tenant;
+use super::{restore, tenant};
 
 const UUID: &str = "7b0f3c52-5d0e-4b9e-9a55-0d1a2c7f1e11";
 
@@ -31,7 +31,7 @@ fn rendered(template: &str) -> Vec<DynamicObject> {
 async fn guarded() -> Client {
     let client = administrator().await;
     let objects: Vec<_> = ["admission-policies.yaml", "user-roles.yaml"].into_iter().flat_map(rendered).collect();
-    assert_eq!(objects.len(), 4 + 3, "two policies with their bindings, three roles");
+    assert_eq!(objects.len(), 6 + 3, "three policies with their bindings, three roles");
     for object in objects {
         let types = object.types.clone().unwrap();
         let (group, version) = types.api_version.split_once('/').unwrap();
@@ -137,4 +137,31 @@ async fn data_is_taken_over_only_with_the_right_to_adopt_in_that_namespace() {
         message.contains(&format!("in namespace {other}")),
         "a right in one namespace is none in another: {message}"
     );
+}
+
+#[tokio::test]
+async fn another_tenants_backup_is_cloned_only_with_the_right_to_adopt_in_that_namespace() {
+    let client = guarded().await;
+    let own = namespace(&client, "cloning").await;
+    let name = format!("alice-{own}");
+    let alice = user(&name).await;
+    bind(&client, &own, "maintenance-os-edit", &name).await;
+    let create = async |name: &str, spec: Value| {
+        let mut object = restore::kind().smallest;
+        object["metadata"]["name"] = json!(name);
+        object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let object = serde_json::from_value(object).unwrap();
+        let api = restore::kind().api(&alice, Some(&own));
+        api.create(&PostParams { dry_run: true, field_manager: None }, &object).await.map(drop).map_err(refusal)
+    };
+    let clone = json!({"clone": true, "sourceTenant": UUID});
+    until("the role to edit is bound", async || create("own", json!({})).await).await;
+    let message = until("a clone without the right is refused", async || {
+        create("clone", clone.clone()).await.err().ok_or_else(|| "accepted".to_owned())
+    })
+    .await;
+    assert!(message.contains(&format!("spec.clone restores another tenant's backup, and {name} has no right")), "{message}");
+    create("own", json!({})).await.unwrap();
+    bind(&client, &own, "maintenance-os-adopt", &name).await;
+    until("a clone with the right is accepted", async || create("clone", clone.clone()).await).await;
 }

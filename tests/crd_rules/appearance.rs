@@ -32,6 +32,8 @@ async fn kubectl_get_shows_the_columns_of_the_readme_in_their_order() {
         ("tenants", "NAME PLAN READY STATUS HOST SCHEMA BACKUP AGE", "DATABASE SERVER MESSAGE"),
         ("plans", "NAME PRICE CURRENCY ACTIVE TENANTS AGE", ""),
         ("databaseservers", "NAME READY TENANTS CAPACITY WARM PROMISED BUDGET VERSION AGE", "MESSAGE"),
+        ("tenantbackups", "NAME TENANT STATUS BACKUP SIZE AGE", "MESSAGE"),
+        ("tenantrestores", "NAME TENANT STATUS BACKUP ROWS LIVE-ROWS AGE", "MESSAGE"),
         ("schemarollouts", "NAME TARGET PHASE WAVE DONE TOTAL FAILED PER-MINUTE LEFT AGE", "MESSAGE"),
     ];
     for (plural, shown, wide) in expected {
@@ -48,6 +50,8 @@ async fn every_kind_has_its_short_name_the_common_category_and_a_status_of_its_o
         ("plans", "mplan", false),
         ("databaseservers", "mdbs", false),
         ("schemarollouts", "mroll", false),
+        ("tenantbackups", "mbackup", true),
+        ("tenantrestores", "mrestore", true),
     ] {
         until(&format!("{plural} are in the discovery document"), async || {
             let resources = get(&client, GROUP, "application/json").await["resources"].clone();

@@ -8,6 +8,7 @@
 mod admission;
 mod appearance;
 mod plan;
+mod restore;
 mod rollout;
 mod rules;
 mod server;

@@ -164,7 +164,7 @@ pub fn assert_complete(plural: &str, lines: &[&[Line]]) {
     let schema = serde_json::to_value(&definition(plural).spec.versions[0].schema).unwrap();
     let mut rules = Vec::new();
     collect(&schema["openAPIV3Schema"], "", &mut rules);
-    assert!(rules.len() > 20, "the definition was not understood: {rules:?}");
+    assert!(rules.len() > 5, "the definition was not understood: {rules:?}");
     let lines: Vec<&Line> = lines.iter().copied().flatten().collect();
     for (at, kind, message) in rules {
         let covered = lines.iter().any(|line| match message {

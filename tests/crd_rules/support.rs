@@ -43,7 +43,7 @@ async fn config() -> Config {
 pub async fn administrator() -> Client {
     let client = Client::try_from(config().await).unwrap();
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for name in ["tenants", "plans", "databaseservers", "schemarollouts"] {
+    for name in ["tenants", "plans", "databaseservers", "schemarollouts", "tenantbackups", "tenantrestores"] {
         let definition = definition(name);
         let name = definition.metadata.name.clone().unwrap();
         let apply = PatchParams::apply("crd-rules").force();

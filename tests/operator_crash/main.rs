@@ -7,6 +7,7 @@
 mod domains;
 mod operator;
 mod own_workers;
+mod restores;
 mod world;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -322,11 +322,11 @@ impl World {
         }
     }
 
-    async fn superuser(&self) -> PgConnection {
+    pub async fn superuser(&self) -> PgConnection {
         variable("MOS_TEST_OPERATOR_POSTGRES_URL").parse::<PgConnectOptions>().unwrap().connect().await.unwrap()
     }
 
-    async fn query(&self, text: &str) -> Vec<String> {
+    pub async fn query(&self, text: &str) -> Vec<String> {
         let mut session = self.superuser().await;
         let rows =
             sqlx::query_scalar::<_, String>(AssertSqlSafe(text.to_owned())).fetch_all(&mut session).await.unwrap();
@@ -334,7 +334,7 @@ impl World {
         rows
     }
 
-    async fn ledger(&self, text: &str) -> Vec<String> {
+    pub async fn ledger(&self, text: &str) -> Vec<String> {
         let ca = std::fs::read(variable("MOS_TEST_OPERATOR_POSTGRES_CA")).unwrap();
         let options: PgConnectOptions = self.central.parse().unwrap();
         let mut session = options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert_from_pem(ca).connect().await.unwrap();
@@ -405,6 +405,11 @@ impl World {
 
     /// The password in the routing slice opens the database on the server itself.
     pub async fn assert_login_works(&self) {
+        self.assert_login_works_with(0).await;
+    }
+
+    /// As [`World::assert_login_works`], with so many assets in it.
+    pub async fn assert_login_works_with(&self, assets: i64) {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace)
             .list(&ListParams::default().labels("tenancy.maintenance-os.com/slice=routing"))
             .await
@@ -424,7 +429,7 @@ impl World {
             .await
             .unwrap();
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM assets").fetch_one(&mut session).await.unwrap();
-        assert_eq!(count, 0);
+        assert_eq!(count, assets);
         session.close().await.unwrap();
     }
 
