@@ -86,6 +86,10 @@ async fn remove(world: &World) {
     let secrets: Api<Secret> = world.secrets(CUSTOMERS);
     secrets.delete_collection(&at_once, &labelled).await.expect("deleting the Secrets of tests");
     world.plans().delete_collection(&at_once, &labelled).await.expect("deleting the Plans of tests");
+    let restores: Api<maintenance_os::api::TenantRestore> = Api::namespaced(world.client.clone(), CUSTOMERS);
+    restores.delete_collection(&at_once, &labelled).await.expect("deleting the TenantRestores of tests");
+    let backups: Api<maintenance_os::api::TenantBackup> = Api::namespaced(world.client.clone(), CUSTOMERS);
+    backups.delete_collection(&at_once, &labelled).await.expect("deleting the TenantBackups of tests");
     let rollouts: Api<maintenance_os::api::SchemaRollout> = Api::all(world.client.clone());
     rollouts.delete_collection(&at_once, &labelled).await.expect("deleting the SchemaRollouts of tests");
     world.servers().delete_collection(&at_once, &labelled).await.expect("deleting the DatabaseServers of tests");

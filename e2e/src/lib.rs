@@ -32,7 +32,7 @@ pub use outage::Outage;
 pub use people::Person;
 pub use tenants::Ready;
 pub use wait::{Missed, wait, within};
-pub use world::{OPERATOR, SERVER, World};
+pub use world::{CUSTOMERS, LABEL, OPERATOR, SERVER, World};
 
 /// Runs a test in a cluster in which nothing is left of earlier ones; when it fails, the state is dumped.
 ///

@@ -179,7 +179,9 @@ fn restoring(
     entry: &PoolerEntry,
     outlook: &mut Outlook,
 ) {
-    let closed = outlook.take(ConditionType::RouteReady, routing::plan(facts, route));
+    // Also where no app endpoint is ready that could say so.
+    let closed = facts.routing.entry.as_ref() == Some(route) && !facts.routing.reach.is_behind();
+    outlook.take(ConditionType::RouteReady, routing::plan(facts, route));
     if closed || facts.pooler.entry.is_none() {
         outlook.take(ConditionType::PoolReady, pooler::plan(facts, server, entry));
     }

@@ -8,5 +8,6 @@ mod hosts;
 mod lifecycle;
 mod placement;
 mod register;
+mod replaced;
 mod schema;
 mod support;

@@ -114,7 +114,7 @@ impl Database {
     /// Every row version of every table: equal before and after means that nothing was written.
     pub async fn versions(&self) -> Vec<String> {
         let mut versions = Vec::new();
-        for table in ["plans", "tenants", "domains", "subscriptions", "audit_logs", "releases"] {
+        for table in ["plans", "tenants", "domains", "subscriptions", "audit_logs", "releases", "replaced_databases"] {
             versions.extend(
                 self.texts(&format!("SELECT '{table} ' || ctid::text || ' ' || xmin::text FROM {table} ORDER BY ctid"))
                     .await,
