@@ -135,7 +135,7 @@ impl Kubelet {
         let mut pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": job.name_any(), "labels": template["metadata"]["labels"] }, "spec": template["spec"] });
         pod["spec"]["nodeName"] = json!("nowhere");
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        let Ok(_) = self.api::<Pod>().create(&PostParams::default(), &pod).await else { return };
+        self.api::<Pod>().create(&PostParams::default(), &pod).await.unwrap();
         let now = "2026-01-01T00:00:00Z";
         let ended = json!({ "exitCode": 0, "reason": "Completed", "message": told.to_string(), "startedAt": now, "finishedAt": now });
         let status = json!({ "status": { "phase": "Succeeded", "containerStatuses": [{

@@ -33,8 +33,8 @@ use crate::desired::restore::{self, statements};
 use crate::desired::{self, names};
 use crate::error::chain;
 
-/// Between two steps while a restore is under way, and between two looks while there is none.
-const PACE: Duration = Duration::from_millis(500);
+/// Between two looks at the restores while one is under way, and while there is none.
+const PACE: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_secs(1);
 /// Rounds of one step: more than any way from nothing to a Job has.
 const MOST_ROUNDS: usize = 12;
@@ -144,14 +144,16 @@ fn is_open(object: &TenantRestore) -> bool {
     !status_of(object).phase.is_over()
 }
 
-/// How long one that waits for somebody, and said so, is left alone.
-fn rest(object: &TenantRestore) -> Option<Duration> {
+/// How long one that did not get on is left alone: long while it waits for somebody and said so, and not at all while
+/// customers wait.
+fn rest(object: &TenantRestore) -> Duration {
     let status = status_of(object);
     match status.phase {
-        _ if status.observed_generation != object.metadata.generation => None,
-        RestorePhase::AwaitingApproval => Some(Duration::from_secs(30)),
-        RestorePhase::Pending => Some(Duration::from_secs(3)),
-        _ => None,
+        _ if status.observed_generation != object.metadata.generation => Duration::from_millis(500),
+        RestorePhase::AwaitingApproval => Duration::from_secs(30),
+        RestorePhase::Pending => Duration::from_secs(3),
+        RestorePhase::Swapping => PACE,
+        _ => Duration::from_millis(500),
     }
 }
 
@@ -174,7 +176,8 @@ pub async fn hold_first(context: &Context, store: &Store<TenantRestore>) {
 /// What one process remembers of restores; none of it is needed by the next one.
 #[derive(Default)]
 struct Worker {
-    tasks: JoinSet<Uuid>,
+    /// Which restore, and whether it got on.
+    tasks: JoinSet<(Uuid, bool)>,
     running: HashSet<Uuid>,
     /// When a restore was looked at last.
     looked: HashMap<Uuid, Instant>,
@@ -201,19 +204,18 @@ pub async fn run(context: Arc<Context>, store: Store<TenantRestore>, stop: Cance
 }
 
 impl Worker {
-    fn ended(&mut self, ended: Result<Uuid, tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(Uuid, bool), tokio::task::JoinError>) {
         match ended {
-            Ok(uid) => drop(self.running.remove(&uid)),
+            Ok((uid, got_on)) => {
+                self.running.remove(&uid);
+                if got_on {
+                    self.looked.remove(&uid);
+                }
+            }
             // Nothing is known of whom; everybody is looked at again.
             Err(error) => {
                 tracing::error!(%error, "a step of a restore ended without a word");
                 self.running.clear();
-            }
-        }
-        while let Some(ended) = self.tasks.try_join_next() {
-            match ended {
-                Ok(uid) => drop(self.running.remove(&uid)),
-                Err(_) => self.running.clear(),
             }
         }
     }
@@ -233,8 +235,8 @@ impl Worker {
             first.entry(whose).or_insert_with(|| object.name_any());
             let uid = restore::uid(&object);
             let rest = rest(&object);
-            busy |= rest.is_none();
-            let waits = rest.zip(self.looked.get(&uid)).is_some_and(|(rest, looked)| looked.elapsed() < rest);
+            busy |= rest < REST;
+            let waits = self.looked.get(&uid).is_some_and(|looked| looked.elapsed() < rest);
             if self.running.contains(&uid) || waits {
                 continue;
             }
@@ -242,14 +244,15 @@ impl Worker {
             self.running.insert(uid);
             let context = Arc::clone(context);
             self.tasks.spawn(async move {
-                if let Err(error) = step(&context, &object, before).await {
+                let got_on = step(&context, &object, before).await.unwrap_or_else(|error| {
                     tracing::warn!(
                         restore = object.name_any(),
                         error = chain(&error),
                         "a restore did not get on, trying again"
                     );
-                }
-                uid
+                    false
+                });
+                (uid, got_on)
             });
         }
         busy
@@ -299,15 +302,15 @@ fn wake(context: &Context, tenant: Uuid) {
     }
 }
 
-/// Rounds of see, decide and do until nothing is planned, then the status.
-async fn step(context: &Context, seen: &TenantRestore, first: Option<String>) -> Result<(), ApplyError> {
-    let Some(object) = fresh(context, seen).await? else { return Ok(()) };
+/// Rounds of see, decide and do until nothing is planned, then the status. Whether anything was done.
+async fn step(context: &Context, seen: &TenantRestore, first: Option<String>) -> Result<bool, ApplyError> {
+    let Some(object) = fresh(context, seen).await? else { return Ok(false) };
     if !is_open(&object) || object.metadata.deletion_timestamp.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     let mut object = object;
     let mut failure = None;
-    for _round in 0..MOST_ROUNDS {
+    for round in 0..MOST_ROUNDS {
         let facts = facts::facts(context, &object, first.clone(), failure.take()).await;
         let outlook = desired::restore::plan(&facts);
         if let restore::Whose::Known(target) = &facts.whose
@@ -316,7 +319,8 @@ async fn step(context: &Context, seen: &TenantRestore, first: Option<String>) ->
             wake(context, target.uuid);
         }
         if outlook.effects.is_empty() {
-            return say::write(context, &object, &facts, &outlook).await;
+            let said = say::write(context, &object, &facts, &outlook).await?;
+            return Ok(said || round > 0);
         }
         failure = work::execute(context, &facts, &outlook.effects).await?;
         if outlook.phase.is_over() {
@@ -325,11 +329,11 @@ async fn step(context: &Context, seen: &TenantRestore, first: Option<String>) ->
         // How far it is stands in the status before the next step: what a Job has told is kept nowhere else.
         if outlook.restored.is_some() || object.status.as_ref().map(|status| status.phase) != Some(outlook.phase) {
             say::write(context, &object, &facts, &outlook).await?;
-            let Some(again) = fresh(context, &object).await? else { return Ok(()) };
+            let Some(again) = fresh(context, &object).await? else { return Ok(false) };
             object = again;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Reads it from the API server itself; None: it is gone.

@@ -82,7 +82,7 @@ fn conditions(
     status.conditions = all.map(one).into();
 }
 
-/// Writes the status when it says something new, and tells of a new phase.
+/// Writes the status when it says something new, and tells of a new phase. Whether it did.
 ///
 /// # Errors
 /// The API server refused it or did not answer; an object that is gone is no error.
@@ -91,10 +91,10 @@ pub async fn write(
     object: &TenantRestore,
     facts: &Facts,
     outlook: &Outlook,
-) -> Result<(), ApplyError> {
+) -> Result<bool, ApplyError> {
     let status = status(object, facts, outlook);
     if object.status.as_ref() == Some(&status) {
-        return Ok(());
+        return Ok(false);
     }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let patch = json!({
@@ -107,7 +107,7 @@ pub async fn write(
     let written = api.patch_status(&name, &parameters, &patch);
     match context.gate.pass("write the status of a restore", written).await {
         Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return Ok(false),
         Err(source) => {
             return Err(ApplyError::kubernetes(format!("write the status of TenantRestore {namespace}/{name}"), source));
         }
@@ -115,7 +115,7 @@ pub async fn write(
     if object.status.as_ref().map(|status| status.phase) != Some(status.phase) {
         announce(context, object, outlook);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// An Event on the Tenant, and on the restore.
