@@ -280,8 +280,12 @@ mod tests {
         same_rows(&rows, &rows).unwrap();
         for change in [
             |rows: &mut BTreeMap<String, i64>| *rows.get_mut("public.table_0001").unwrap() -= 1,
-            |rows: &mut BTreeMap<String, i64>| drop(rows.remove("public.table_0001")),
-            |rows: &mut BTreeMap<String, i64>| drop(rows.insert("public.more".into(), 0)),
+            |rows: &mut BTreeMap<String, i64>| {
+                rows.remove("public.table_0001");
+            },
+            |rows: &mut BTreeMap<String, i64>| {
+                rows.insert("public.more".into(), 0);
+            },
         ] {
             let mut found = rows.clone();
             change(&mut found);
