@@ -29,8 +29,13 @@ use super::NameRef;
     printcolumn(name = "Rows", type_ = "integer", json_path = ".status.rows"),
     printcolumn(name = "Live-Rows", type_ = "integer", json_path = ".status.liveRows"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = "1"),
-    cel,
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = "1"
+    ),
+    cel
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.tenantRef == oldSelf.tenantRef").message("spec.tenantRef is immutable: create another TenantRestore instead").reason(Reason::FieldValueForbidden))]

@@ -112,8 +112,7 @@ pub async fn render_problems(request: Request, next: Next) -> Response {
             detail: &shown.detail,
             wait,
             // Only a page that was being looked at: a write is never sent again without its sender.
-            again: wait
-                .filter(|_| is_read && matches!(refusal, Some(Refusal::Hibernated | Refusal::Restoring))),
+            again: wait.filter(|_| is_read && matches!(refusal, Some(Refusal::Hibernated | Refusal::Restoring))),
             links: links(status, refusal, &shown),
         };
         as_page(&page)

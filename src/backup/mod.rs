@@ -42,9 +42,7 @@ use self::take::Taker;
 use self::verify::Drill;
 use crate::api::backup::{BackupReport, BackupTaken, LONGEST_ERROR};
 use crate::desired::names;
-use crate::settings::{
-    BackupAction, BackupSettings, RestoreArguments, ServerArguments, TenantArguments, VerifyAction,
-};
+use crate::settings::{BackupAction, BackupSettings, RestoreArguments, ServerArguments, TenantArguments, VerifyAction};
 
 /// Tenants whose backups are taken at the same time.
 const AT_A_TIME: usize = 2;

@@ -47,7 +47,11 @@ pub async fn run(context: Arc<Context>, store: Store<TenantBackup>, stop: Cancel
             for object in all.iter().filter(|object| !status_of(object).phase.is_over()) {
                 known.insert(uid_of(object));
                 if let Err(error) = visit(&context, object).await {
-                    tracing::warn!(backup = object.name_any(), error = chain(&error), "a backup did not get on, trying again");
+                    tracing::warn!(
+                        backup = object.name_any(),
+                        error = chain(&error),
+                        "a backup did not get on, trying again"
+                    );
                 }
             }
             let there: HashSet<_> = all.iter().map(|object| uid_of(object)).collect();
@@ -55,7 +59,9 @@ pub async fn run(context: Arc<Context>, store: Store<TenantBackup>, stop: Cancel
             for uid in gone {
                 match remove(&context, uid).await {
                     Ok(()) => drop(known.remove(&uid)),
-                    Err(error) => tracing::warn!(error = chain(&error), "the Job of a TenantBackup that is gone was not removed"),
+                    Err(error) => {
+                        tracing::warn!(error = chain(&error), "the Job of a TenantBackup that is gone was not removed")
+                    }
                 }
             }
             tokio::time::sleep(PACE).await;
@@ -103,12 +109,13 @@ pub fn is_over(job: &Job) -> bool {
 fn ended(job: &Job) -> Option<bool> {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
     let conditions = conditions.into_iter().flatten().filter(|condition| condition.status == "True");
-    conditions.filter_map(|condition| match condition.type_.as_str() {
-        "Complete" => Some(true),
-        "Failed" => Some(false),
-        _ => None,
-    })
-    .next()
+    conditions
+        .filter_map(|condition| match condition.type_.as_str() {
+            "Complete" => Some(true),
+            "Failed" => Some(false),
+            _ => None,
+        })
+        .next()
 }
 
 async fn visit(context: &Context, object: &TenantBackup) -> Result<(), ApplyError> {
@@ -134,7 +141,10 @@ async fn decide(
     let fail = |status: &mut TenantBackupStatus, message: String| {
         status.phase = BackupPhase::Failed;
         status.ended_at = Some(now.clone());
-        (Reason::BackupFailed, format!("{message}. Earlier backups are untouched; create another TenantBackup to try again"))
+        (
+            Reason::BackupFailed,
+            format!("{message}. Earlier backups are untouched; create another TenantBackup to try again"),
+        )
     };
     let Some(job) = job else {
         if status.phase == BackupPhase::Running {
@@ -154,7 +164,8 @@ async fn decide(
     status.started_at = status.started_at.take().or_else(|| job.metadata.creation_timestamp.clone());
     let pods = ListParams::default().labels(&format!("{}={}", backup_now::LABEL, uid_of(object)));
     let pods = Api::<Pod>::namespaced(client, namespace).list(&pods).await;
-    let pods = pods.map_err(|source| ApplyError::kubernetes(format!("list the pods of Job {namespace}/{name}"), source))?;
+    let pods =
+        pods.map_err(|source| ApplyError::kubernetes(format!("list the pods of Job {namespace}/{name}"), source))?;
     let mut reports: Vec<BackupReport> = pods.items.iter().flat_map(reports).collect();
     reports.sort_by_key(|report| report.ended_at);
     if let Some((report, taken)) = reports.iter().rev().find_map(|report| Some((report, report.taken.as_ref()?))) {

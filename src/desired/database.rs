@@ -485,7 +485,16 @@ mod tests {
         for comment in [
             None,
             Some("mine".to_owned()),
-            Some(Mark { uuid: Uuid::from_u128(9), object_uid: Uuid::nil(), epoch: 0, schema: String::new(), restore: None }.text()),
+            Some(
+                Mark {
+                    uuid: Uuid::from_u128(9),
+                    object_uid: Uuid::nil(),
+                    epoch: 0,
+                    schema: String::new(),
+                    restore: None,
+                }
+                .text(),
+            ),
         ] {
             let mut catalogue = claimed(&wanted);
             catalogue.databases.get_mut(&names::database(wanted.uuid)).expect("claimed").comment = comment;
@@ -513,8 +522,13 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back() {
-        let mark =
-            Mark { uuid: Uuid::from_u128(1), object_uid: Uuid::from_u128(2), epoch: 7, schema: "0001_ab".into(), restore: None };
+        let mark = Mark {
+            uuid: Uuid::from_u128(1),
+            object_uid: Uuid::from_u128(2),
+            epoch: 7,
+            schema: "0001_ab".into(),
+            restore: None,
+        };
         assert_eq!(Mark::parse(&mark.text()), Some(mark.clone()));
         assert_eq!(Mark::parse(&format!("{} and more", mark.text())), None);
     }

@@ -224,7 +224,10 @@ pub fn finish_bare(catalogue: &Catalogue) -> Vec<Batch> {
     let name = bare();
     let current = name.clone();
     let others = catalogue.databases.iter().filter(move |(other, database)| {
-        names::is_bare(other) && **other != current && database.owner == names::PROVISIONER && !database.allow_connections
+        names::is_bare(other)
+            && **other != current
+            && database.owner == names::PROVISIONER
+            && !database.allow_connections
     });
     let mut batches = vec![Batch::transaction(vec![
         Statement::RenameDatabase { from: names::TEMPLATE_BUILD.into(), to: name.clone() },

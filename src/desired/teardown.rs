@@ -6,9 +6,9 @@
 
 use kube::ResourceExt;
 
-use crate::api::{ANNOTATION_CONFIRM_DELETE, Tenant};
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::tenant::DeletionPolicy;
+use crate::api::{ANNOTATION_CONFIRM_DELETE, Tenant};
 use crate::settings::parse_duration;
 
 use super::database;

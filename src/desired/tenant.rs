@@ -172,13 +172,7 @@ fn serve(facts: &Facts, row: &LedgerRow, server: &ServerFacts, plan: &PlanSpec, 
 /// Whether requests that are routed find the tenant at the pooler: what wakes up is routed only then.
 /// A restored database takes the place of the live one: no requests, then no pooler. What is on the server is the restore's
 /// meanwhile.
-fn restoring(
-    facts: &Facts,
-    server: &ServerFacts,
-    route: &RoutingEntry,
-    entry: &PoolerEntry,
-    outlook: &mut Outlook,
-) {
+fn restoring(facts: &Facts, server: &ServerFacts, route: &RoutingEntry, entry: &PoolerEntry, outlook: &mut Outlook) {
     // Also where no app endpoint is ready that could say so.
     let closed = facts.routing.entry.as_ref() == Some(route) && !facts.routing.reach.is_behind();
     outlook.take(ConditionType::RouteReady, routing::plan(facts, route));

@@ -83,12 +83,7 @@ async fn named(
     databases: Option<Vec<String>>,
     roles: Option<String>,
 ) -> Result<Catalogue, sqlx::Error> {
-    let row = sqlx::query(CATALOGUE)
-        .bind(databases)
-        .bind(roles)
-        .bind(names::PROVISIONER)
-        .fetch_one(connection)
-        .await?;
+    let row = sqlx::query(CATALOGUE).bind(databases).bind(roles).bind(names::PROVISIONER).fetch_one(connection).await?;
     let Json(catalogue) = row.try_get::<Json<Catalogue>, _>("catalogue")?;
     Ok(catalogue)
 }

@@ -178,7 +178,11 @@ async fn a_restored_database_is_as_the_tenants_own_and_takes_its_place() {
         house.fleet.run(&batch).await;
     }
     assert!(!databases(&mut house).await.contains_key(&replaced));
-    assert_eq!(house.taker().take(&acme).await.unwrap().rows["public.assets"], 502, "the next backup is of the new one");
+    assert_eq!(
+        house.taker().take(&acme).await.unwrap().rows["public.assets"],
+        502,
+        "the next backup is of the new one"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +193,8 @@ async fn a_swap_that_cannot_be_whole_is_none() {
     prepare(&mut house, restore, acme.uuid).await;
     let before = databases(&mut house).await;
     // Somebody is still in the database beside: the second rename fails, and the first one with it.
-    let login = house.fleet.instance.options(&names::beside(restore), &scram::password(PASSWORD), &names::beside(restore));
+    let login =
+        house.fleet.instance.options(&names::beside(restore), &scram::password(PASSWORD), &names::beside(restore));
     let inside = login.connect().await.unwrap();
     let live = names::database(acme.uuid);
     let end = [
@@ -231,7 +236,9 @@ async fn whoever_restores_reaches_one_database_and_a_damaged_backup_restores_not
         assert!(options(database).connect().await.is_err(), "it gets into {database}");
     }
     let mut inside = options(&names::beside(restore)).connect().await.unwrap();
-    for statement in ["CREATE DATABASE other", "CREATE ROLE other", "SET ROLE maintenance_os_provisioner", "CREATE SCHEMA other"] {
+    for statement in
+        ["CREATE DATABASE other", "CREATE ROLE other", "SET ROLE maintenance_os_provisioner", "CREATE SCHEMA other"]
+    {
         assert!(inside.execute(statement).await.is_err(), "{statement}");
     }
     inside.close().await.unwrap();

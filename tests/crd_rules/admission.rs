@@ -160,7 +160,10 @@ async fn another_tenants_backup_is_cloned_only_with_the_right_to_adopt_in_that_n
         create("clone", clone.clone()).await.err().ok_or_else(|| "accepted".to_owned())
     })
     .await;
-    assert!(message.contains(&format!("spec.clone restores another tenant's backup, and {name} has no right")), "{message}");
+    assert!(
+        message.contains(&format!("spec.clone restores another tenant's backup, and {name} has no right")),
+        "{message}"
+    );
     create("own", json!({})).await.unwrap();
     bind(&client, &own, "maintenance-os-adopt", &name).await;
     until("a clone with the right is accepted", async || create("clone", clone.clone()).await).await;

@@ -67,7 +67,9 @@ fn immutable() -> Vec<Line> {
 
 /// Needs two fields, so that it has a test of its own below.
 fn of_clone() -> Vec<Line> {
-    ["spec.clone is immutable", "spec.clone needs spec.sourceTenant"].map(|says| line("spec.clone", "rule", Value::Null, Value::Null, says)).into()
+    ["spec.clone is immutable", "spec.clone needs spec.sourceTenant"]
+        .map(|says| line("spec.clone", "rule", Value::Null, Value::Null, says))
+        .into()
 }
 
 #[tokio::test]
@@ -92,7 +94,8 @@ async fn a_clone_names_its_source_and_stays_one() {
     let api = kind().api(&client, Some(&namespace));
     let mut object = kind().smallest;
     object["spec"]["clone"] = json!(true);
-    let refused = api.create(&PostParams::default(), &serde_json::from_value(object.clone()).unwrap()).await.unwrap_err();
+    let refused =
+        api.create(&PostParams::default(), &serde_json::from_value(object.clone()).unwrap()).await.unwrap_err();
     assert!(refused.to_string().contains("spec.clone needs spec.sourceTenant"), "{refused}");
     object["spec"]["sourceTenant"] = json!(UUID);
     api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
@@ -106,7 +109,13 @@ async fn every_rule_of_a_backup_accepts_and_refuses_with_words_that_help() {
     let client = administrator().await;
     backup().creations(&client, Some("default"), &names()).await;
     let namespace = namespace(&client, "backups").await;
-    let changed = line("spec.tenantRef.name", "rule", json!("acme"), json!("globex"), "spec is immutable: create another TenantBackup instead");
+    let changed = line(
+        "spec.tenantRef.name",
+        "rule",
+        json!("acme"),
+        json!("globex"),
+        "spec is immutable: create another TenantBackup instead",
+    );
     backup().changes(&client, Some(&namespace), &[changed]).await;
 }
 

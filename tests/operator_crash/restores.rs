@@ -19,10 +19,10 @@ use maintenance_os::backup::bucket::Bucket;
 use maintenance_os::backup::manifest::TenantFacts;
 use maintenance_os::backup::programs::Programs;
 use maintenance_os::backup::restore::{Restorer, Wanted};
+use maintenance_os::backup::retention::Keep;
 use maintenance_os::backup::server::{Login, Server};
 use maintenance_os::backup::take::Taker;
 use maintenance_os::backup::{Outcome, take_all};
-use maintenance_os::backup::retention::Keep;
 use maintenance_os::desired::names;
 use maintenance_os::tenancy::storage::S3Settings;
 use serde_json::{Value, json};
@@ -126,7 +126,8 @@ impl Kubelet {
     async fn run_pod(&self, job: &Job) {
         let template = json!(job.spec.as_ref().unwrap().template);
         let container = &template["spec"]["containers"][0];
-        let arguments: Vec<_> = container["args"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        let arguments: Vec<_> =
+            container["args"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
         let told = match arguments[1] {
             "restore" => json!(self.restore(&arguments).await),
             "run" => self.back_up(&arguments).await,
@@ -140,7 +141,8 @@ impl Kubelet {
         let ended = json!({ "exitCode": 0, "reason": "Completed", "message": told.to_string(), "startedAt": now, "finishedAt": now });
         let status = json!({ "status": { "phase": "Succeeded", "containerStatuses": [{
             "name": container["name"], "image": "i", "imageID": "i", "ready": false, "restartCount": 0, "state": { "terminated": ended } }] } });
-        let patched = self.api::<Pod>().patch_status(&job.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
+        let patched =
+            self.api::<Pod>().patch_status(&job.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
         patched.unwrap();
     }
 
@@ -205,7 +207,8 @@ impl House {
             world.arguments.extend([flag.to_owned(), value]);
         }
         clean(&world).await;
-        let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "maintenance-os-backup" } });
+        let account =
+            json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "maintenance-os-backup" } });
         let accounts: Api<ServiceAccount> = Api::namespaced(world.client.clone(), &world.namespace);
         let apply = PatchParams::apply("test").force();
         accounts.patch("maintenance-os-backup", &apply, &Patch::Apply(account)).await.unwrap();
@@ -216,8 +219,7 @@ impl House {
             namespace: world.namespace.clone(),
             programs: programs.path().into(),
         });
-        let house =
-            Self { world, uuid, kubelet: tokio::spawn(Arc::clone(&kubelet).run()), _programs: programs };
+        let house = Self { world, uuid, kubelet: tokio::spawn(Arc::clone(&kubelet).run()), _programs: programs };
         house.set_assets("from the backup").await;
         let tenant = TenantFacts { uuid, name: "acme".into() };
         kubelet.taker().await.take(&tenant).await.unwrap();
@@ -275,7 +277,8 @@ impl House {
         until("the tenant serves what was restored", async || {
             let hosts = self.world.hosts().await;
             let entry = self.entry().await;
-            let served = entry["state"] == "Active" && entry["incarnation"].as_str() == restore.map(|uid| uid.to_string()).as_deref();
+            let served = entry["state"] == "Active"
+                && entry["incarnation"].as_str() == restore.map(|uid| uid.to_string()).as_deref();
             (served && hosts.len() == 1).then_some(()).ok_or_else(|| entry.to_string())
         })
         .await;
@@ -288,8 +291,12 @@ impl House {
         .await;
         let labelled = ListParams::default().labels("tenancy.maintenance-os.com/restore");
         until("Job and Secret are gone", async || {
-            let jobs = Api::<Job>::namespaced(self.world.client.clone(), &self.world.namespace).list(&labelled).await.unwrap();
-            let secrets = Api::<Secret>::namespaced(self.world.client.clone(), &self.world.namespace).list(&labelled).await.unwrap();
+            let jobs =
+                Api::<Job>::namespaced(self.world.client.clone(), &self.world.namespace).list(&labelled).await.unwrap();
+            let secrets = Api::<Secret>::namespaced(self.world.client.clone(), &self.world.namespace)
+                .list(&labelled)
+                .await
+                .unwrap();
             let left = jobs.items.len() + secrets.items.len();
             (left == 0).then_some(()).ok_or_else(|| format!("{left} are left"))
         })
@@ -298,7 +305,8 @@ impl House {
 
     async fn entry(&self) -> Value {
         let slices = ListParams::default().labels("tenancy.maintenance-os.com/slice=routing");
-        let secrets = Api::<Secret>::namespaced(self.world.client.clone(), &self.world.namespace).list(&slices).await.unwrap();
+        let secrets =
+            Api::<Secret>::namespaced(self.world.client.clone(), &self.world.namespace).list(&slices).await.unwrap();
         let slice = |secret: Secret| serde_json::from_slice::<Value>(&secret.data.unwrap()["slice.json"].0).unwrap();
         let mut entries = secrets.into_iter().map(slice).flat_map(|slice| slice["tenants"].as_array().unwrap().clone());
         entries.next().unwrap_or_default()
@@ -344,7 +352,8 @@ impl House {
         self.set_state("Suspended").await;
         let (live, replaced) = (names::database(self.uuid), names::replaced(restore));
         let comment = async |name: &str| {
-            let query = format!("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{name}'");
+            let query =
+                format!("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{name}'");
             self.world.query(&query).await.concat()
         };
         let schema = comment(&replaced).await.split(' ').find(|word| word.starts_with("schema=")).unwrap().to_owned();
@@ -375,7 +384,9 @@ impl House {
             let status = self.world.tenants().get("acme").await.unwrap().status.unwrap_or_default();
             let is_seen = status.observed_generation == changed.metadata.generation;
             let ready = status.conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap();
-            (is_seen && ready.status == "True" && ready.reason == state).then_some(()).ok_or_else(|| format!("{ready:?}"))
+            (is_seen && ready.status == "True" && ready.reason == state)
+                .then_some(())
+                .ok_or_else(|| format!("{ready:?}"))
         })
         .await;
     }
@@ -393,14 +404,22 @@ async fn clean(world: &World) {
     let client = &world.client;
     Api::<TenantRestore>::namespaced(client.clone(), &world.namespace).delete_collection(&now, &all).await.unwrap();
     Api::<TenantBackup>::namespaced(client.clone(), &world.namespace).delete_collection(&now, &all).await.unwrap();
-    Api::<Job>::namespaced(client.clone(), &world.namespace).delete_collection(&DeleteParams::background(), &all).await.unwrap();
+    Api::<Job>::namespaced(client.clone(), &world.namespace)
+        .delete_collection(&DeleteParams::background(), &all)
+        .await
+        .unwrap();
     Api::<Pod>::namespaced(client.clone(), &world.namespace).delete_collection(&now, &all).await.unwrap();
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
     let labelled = ListParams::default().labels("tenancy.maintenance-os.com/restore");
     secrets.delete_collection(&now, &labelled).await.unwrap();
     let mut session = world.superuser().await;
-    for name in world.query("SELECT datname::text FROM pg_database WHERE datname ~ '^maintenance_os_(restore|replaced)'").await {
-        sqlx::query(AssertSqlSafe(format!("DROP DATABASE \"{name}\" WITH (FORCE)"))).execute(&mut session).await.unwrap();
+    for name in
+        world.query("SELECT datname::text FROM pg_database WHERE datname ~ '^maintenance_os_(restore|replaced)'").await
+    {
+        sqlx::query(AssertSqlSafe(format!("DROP DATABASE \"{name}\" WITH (FORCE)")))
+            .execute(&mut session)
+            .await
+            .unwrap();
     }
     for name in world.query("SELECT rolname::text FROM pg_roles WHERE rolname ~ '^maintenance_os_restore'").await {
         sqlx::query(AssertSqlSafe(format!("DROP ROLE \"{name}\""))).execute(&mut session).await.unwrap();

@@ -49,8 +49,7 @@ pub async fn facts(
         Err(error) => Seen::Unreachable(chain(&error)),
     };
     let bare = server::bare();
-    facts.bare =
-        known.look(|catalogue| catalogue.databases.contains_key(&bare)).unwrap_or_default().then_some(bare);
+    facts.bare = known.look(|catalogue| catalogue.databases.contains_key(&bare)).unwrap_or_default().then_some(bare);
     facts.closed = is_closed(context, target);
     // Kubernetes not answering is no reason to take anything for absent.
     match objects_of(context, uid).await {
@@ -121,7 +120,8 @@ async fn objects_of(context: &Context, uid: Uuid) -> Result<(Option<String>, Job
     let Some(job) = job else { return Ok((password, JobFact::Absent)) };
     let pods = ListParams::default().labels(&format!("{LABEL_RESTORE}={uid},{}", objects::SELECTOR));
     let pods = Api::<Pod>::namespaced(client, namespace).list(&pods).await;
-    let pods = pods.map_err(|source| ApplyError::kubernetes(format!("list the pods of Job {namespace}/{name}"), source))?;
+    let pods =
+        pods.map_err(|source| ApplyError::kubernetes(format!("list the pods of Job {namespace}/{name}"), source))?;
     let report = pods.items.iter().flat_map(reports).find(|report| report.restore == uid);
     let is_over = crate::controller::backups_now::is_over(&job);
     Ok((password, if report.is_some() || is_over { JobFact::Ended(report) } else { JobFact::Running }))

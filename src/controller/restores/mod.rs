@@ -342,8 +342,8 @@ async fn fresh(context: &Context, object: &TenantRestore) -> Result<Option<Tenan
     let api: Api<TenantRestore> = Api::namespaced(context.client.clone(), &namespace);
     let name = object.name_any();
     let found = api.get_opt(&name).await;
-    let found = found
-        .map_err(|source| ApplyError::kubernetes(format!("read TenantRestore {namespace}/{name}"), source))?;
+    let found =
+        found.map_err(|source| ApplyError::kubernetes(format!("read TenantRestore {namespace}/{name}"), source))?;
     Ok(found.filter(|found| found.metadata.uid == object.metadata.uid))
 }
 

@@ -43,10 +43,8 @@ fn status(object: &TenantRestore, facts: &Facts, outlook: &Outlook) -> TenantRes
     if let Some(schema) = &outlook.schema {
         status.schema_version = Some(names::schema_version(schema).to_owned());
     }
-    let is_beside = matches!(
-        outlook.phase,
-        RestorePhase::Restoring | RestorePhase::AwaitingApproval | RestorePhase::Swapping
-    );
+    let is_beside =
+        matches!(outlook.phase, RestorePhase::Restoring | RestorePhase::AwaitingApproval | RestorePhase::Swapping);
     status.database = is_beside.then(|| names::beside(restore::uid(object)));
     if outlook.replaced.is_some() {
         status.replaced.clone_from(&outlook.replaced);
@@ -62,13 +60,7 @@ fn status(object: &TenantRestore, facts: &Facts, outlook: &Outlook) -> TenantRes
 }
 
 /// Ready, Reconciling and Stalled, as kstatus reads them.
-fn conditions(
-    object: &TenantRestore,
-    status: &mut TenantRestoreStatus,
-    reason: Reason,
-    message: &str,
-    now: Timestamp,
-) {
+fn conditions(object: &TenantRestore, status: &mut TenantRestoreStatus, reason: Reason, message: &str, now: Timestamp) {
     let before = object.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     let ready = status.phase == RestorePhase::Done;
     let stalled = matches!(status.phase, RestorePhase::Failed | RestorePhase::Aborted);
@@ -109,7 +101,10 @@ pub async fn write(
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return Ok(false),
         Err(source) => {
-            return Err(ApplyError::kubernetes(format!("write the status of TenantRestore {namespace}/{name}"), source));
+            return Err(ApplyError::kubernetes(
+                format!("write the status of TenantRestore {namespace}/{name}"),
+                source,
+            ));
         }
     }
     if object.status.as_ref().map(|status| status.phase) != Some(status.phase) {

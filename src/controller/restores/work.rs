@@ -77,7 +77,8 @@ async fn create_job(context: &Context, facts: &Facts, target: &Target) -> Result
     let row = context.ledger.rows().into_iter().find(|row| row.uuid == target.uuid);
     let bucket = context.settings.backup.wanted();
     let template = row.zip(bucket).and_then(|(row, bucket)| backup::job(context, &row, &bucket));
-    let template = template.ok_or_else(|| ApplyError::Stale(format!("tenant {} or its server has changed", target.uuid)))?;
+    let template =
+        template.ok_or_else(|| ApplyError::Stale(format!("tenant {} or its server has changed", target.uuid)))?;
     let wanted = restore::objects::Wanted {
         restore: uid,
         tenant: target.uuid,

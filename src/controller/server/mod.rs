@@ -220,7 +220,11 @@ async fn visit(context: &Arc<Context>, object: &DatabaseServer, server: &Arc<Ser
         && let Err(error) = pool::build_bare(server, &passwords.migrator).await
     {
         // Nobody but restores waits for it.
-        tracing::warn!(server = server.name, error = format!("{error:#}"), "the template that backups are restored into was not built, trying again");
+        tracing::warn!(
+            server = server.name,
+            error = format!("{error:#}"),
+            "the template that backups are restored into was not built, trying again"
+        );
     }
     server.set_closed(None);
     let schema = desired::schema(&pool::migrations());

@@ -112,7 +112,8 @@ mod tests {
         assert_eq!(ReplacedMark::parse(&mark.text()), Some(mark.clone()));
         assert_eq!(Mark::parse(&mark.text()), None);
         assert_eq!(BesideMark::parse(&mark.text()), None);
-        let live = Mark { uuid: tenant, object_uid: restore, epoch: 3, schema: "0004_ab".into(), restore: Some(restore) };
+        let live =
+            Mark { uuid: tenant, object_uid: restore, epoch: 3, schema: "0004_ab".into(), restore: Some(restore) };
         assert_eq!(Mark::parse(&live.text()), Some(live.clone()));
         assert_eq!(Mark::parse(&format!("{} more=1", live.text())), None);
     }

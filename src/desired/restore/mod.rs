@@ -227,10 +227,8 @@ fn beside(facts: &Facts, phase: RestorePhase, target: &Target, catalogue: &Catal
             let message = format!("the template of server {} is being built", target.server);
             return Outlook::new(RestorePhase::Pending, Reason::Provisioning, message);
         };
-        let effects = vec![
-            Effect::Sql(statements::create(restore, bare)),
-            Effect::Sql(statements::claim(restore, target.uuid)),
-        ];
+        let effects =
+            vec![Effect::Sql(statements::create(restore, bare)), Effect::Sql(statements::claim(restore, target.uuid))];
         return Outlook::act(RestorePhase::Preparing, effects, format!("database {name} is being made"));
     };
     let Some(comment) = &database.comment else {
@@ -261,7 +259,8 @@ fn filling(facts: &Facts, phase: RestorePhase, target: &Target, catalogue: &Cata
             preparing(let_in.into_iter().chain([Effect::CreateJob]).collect())
         }
         JobFact::Running => {
-            let message = format!("Job {} is restoring; the live database is served as before", names::restore(restore));
+            let message =
+                format!("Job {} is restoring; the live database is served as before", names::restore(restore));
             Outlook::new(RestorePhase::Restoring, Reason::Restoring, message)
         }
         JobFact::Ended(None) => failed(
@@ -323,7 +322,9 @@ fn filled(facts: &Facts, target: &Target, catalogue: &Catalogue, schema: &str) -
         if let Some(why) = &facts.migration_failed {
             return failed(
                 Reason::MigrationFailed,
-                &format!("the backup has schema {version} and could not be brought up to the live database's {live}: {why}"),
+                &format!(
+                    "the backup has schema {version} and could not be brought up to the live database's {live}: {why}"
+                ),
             );
         }
         let effects = vec![Effect::Sql(statements::open_to_migrator(restore)), Effect::Migrate(live.to_owned())];
@@ -389,15 +390,16 @@ fn swapped(restore: Uuid, catalogue: &Catalogue) -> Outlook {
     });
     let message = format!("the restored database has taken the place of the live one{kept}");
     let mut outlook = Outlook::new(RestorePhase::Done, Reason::Active, message);
-    outlook.replaced = mark
-        .as_ref()
-        .map(|mark| ReplacedDatabase { database: name.clone(), drop_after: mark.drop_after.to_string() });
+    outlook.replaced =
+        mark.as_ref().map(|mark| ReplacedDatabase { database: name.clone(), drop_after: mark.drop_after.to_string() });
     outlook.effects = mark.into_iter().map(Effect::Note).collect();
     outlook
 }
 
 fn failed(reason: Reason, why: &str) -> Outlook {
-    let message = format!("{why}. The live database is untouched and served as before; create another TenantRestore to try again");
+    let message = format!(
+        "{why}. The live database is untouched and served as before; create another TenantRestore to try again"
+    );
     Outlook::new(RestorePhase::Failed, reason, message)
 }
 

@@ -45,10 +45,8 @@ fn labels(wanted: (Uuid, Uuid)) -> BTreeMap<String, String> {
 
 /// The Secret.
 pub fn secret(restore: Uuid, tenant: Uuid, namespace: &str, password: &str) -> Secret {
-    let mut secret = Secret {
-        data: Some([(KEY.to_owned(), ByteString(password.as_bytes().to_vec()))].into()),
-        ..Secret::default()
-    };
+    let mut secret =
+        Secret { data: Some([(KEY.to_owned(), ByteString(password.as_bytes().to_vec()))].into()), ..Secret::default() };
     secret.metadata.name = Some(names::restore(restore));
     secret.metadata.namespace = Some(namespace.to_owned());
     secret.metadata.labels = Some(labels((restore, tenant)));
@@ -74,11 +72,12 @@ pub fn job(wanted: &Wanted, cron_job: &CronJob) -> Job {
     container["name"] = json!("restore");
     container["args"] = json!(arguments);
     // How many are kept is nothing to a restore.
-    let is_retention =
-        |variable: &Value| variable["name"].as_str().is_some_and(|name| name.starts_with("MOS_KEEP_"));
+    let is_retention = |variable: &Value| variable["name"].as_str().is_some_and(|name| name.starts_with("MOS_KEEP_"));
     if let Some(variables) = container["env"].as_array_mut() {
         variables.retain(|variable| !is_retention(variable));
-        variables.push(json!({ "name": "MOS_RESTORE_PASSWORD", "valueFrom": { "secretKeyRef": { "name": name, "key": KEY } } }));
+        variables.push(
+            json!({ "name": "MOS_RESTORE_PASSWORD", "valueFrom": { "secretKeyRef": { "name": name, "key": KEY } } }),
+        );
     }
     let labels = labels((wanted.restore, wanted.tenant));
     let job = json!({
@@ -122,7 +121,8 @@ mod tests {
     #[test]
     fn the_job_is_the_backups_pod_with_the_password_of_this_run_and_no_other_right() {
         let restore = Uuid::from_u128(9);
-        let wanted = Wanted { restore, tenant: Uuid::from_u128(7), source: Uuid::from_u128(8), backup: Some("B".into()) };
+        let wanted =
+            Wanted { restore, tenant: Uuid::from_u128(7), source: Uuid::from_u128(8), backup: Some("B".into()) };
         let job = json!(job(&wanted, &cron_job()));
         let pod = &job["spec"]["template"]["spec"];
         assert_eq!(pod["automountServiceAccountToken"], json!(false));
@@ -131,7 +131,9 @@ mod tests {
         let container = &pod["containers"][0];
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], json!(true));
         let arguments = container["args"].as_array().unwrap();
-        assert!(arguments.contains(&json!("--id=B")) && arguments.contains(&json!(format!("--source={}", wanted.source))));
+        assert!(
+            arguments.contains(&json!("--id=B")) && arguments.contains(&json!(format!("--source={}", wanted.source)))
+        );
         assert_eq!(
             secrets(container),
             [

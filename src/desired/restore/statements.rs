@@ -141,10 +141,7 @@ pub fn close(swap: &Swap, catalogue: &Catalogue) -> Vec<Batch> {
     let there: Vec<_> = names.into_iter().filter(|name| catalogue.databases.contains_key(name)).collect();
     let close = |name: &String| Statement::AllowConnections { name: name.clone(), allow: false };
     let end = |name: &String| Statement::EndSessions { name: name.clone() };
-    vec![
-        Batch::transaction(there.iter().map(close).collect()),
-        Batch::transaction(there.iter().map(end).collect()),
-    ]
+    vec![Batch::transaction(there.iter().map(close).collect()), Batch::transaction(there.iter().map(end).collect())]
 }
 
 /// The restored database takes the place of the live one: all of it, with its marks, or nothing. The rights on it, its limits

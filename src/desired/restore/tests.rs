@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::desired::database::Mark;
 use crate::api::tenant_restore::{TenantRestoreSpec, TenantRestoreStatus};
 use crate::desired::catalogue::Role;
+use crate::desired::database::Mark;
 use crate::desired::sql::Statement;
 
 const TENANT: Uuid = Uuid::from_u128(1);

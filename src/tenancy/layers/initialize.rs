@@ -27,8 +27,7 @@ pub async fn initialize_tenancy(State(tenancy): State<Tenancy>, mut request: Req
         path = request.uri().path(),
     );
     let is_write = !is_read(request.method()) && !tenancy.is_always_served(request.uri().path());
-    let refusal =
-        refused(&entry, is_write).or_else(|| (!tenancy.knows_schema(&entry)).then_some(Refusal::Updating));
+    let refusal = refused(&entry, is_write).or_else(|| (!tenancy.knows_schema(&entry)).then_some(Refusal::Updating));
     if entry.sleeps {
         tenancy.acknowledgements().want(entry.uuid);
     }
