@@ -1,5 +1,7 @@
 //! `TenantBackup`: one backup of one tenant, now.
 
+#![allow(clippy::duplicated_attributes, reason = "each column says its type")]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

@@ -1,5 +1,7 @@
 //! `TenantRestore`: one tenant's data, back as a backup has it. And what its Job tells the operator.
 
+#![allow(clippy::duplicated_attributes, reason = "each column says its type")]
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};

@@ -60,7 +60,7 @@ pub async fn run(context: Arc<Context>, store: Store<TenantBackup>, stop: Cancel
                 match remove(&context, uid).await {
                     Ok(()) => drop(known.remove(&uid)),
                     Err(error) => {
-                        tracing::warn!(error = chain(&error), "the Job of a TenantBackup that is gone was not removed")
+                        tracing::warn!(error = chain(&error), "the Job of a TenantBackup that is gone was not removed");
                     }
                 }
             }
@@ -108,14 +108,12 @@ pub fn is_over(job: &Job) -> bool {
 /// How a Job has ended.
 fn ended(job: &Job) -> Option<bool> {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let conditions = conditions.into_iter().flatten().filter(|condition| condition.status == "True");
-    conditions
-        .filter_map(|condition| match condition.type_.as_str() {
-            "Complete" => Some(true),
-            "Failed" => Some(false),
-            _ => None,
-        })
-        .next()
+    let mut conditions = conditions.into_iter().flatten().filter(|condition| condition.status == "True");
+    conditions.find_map(|condition| match condition.type_.as_str() {
+        "Complete" => Some(true),
+        "Failed" => Some(false),
+        _ => None,
+    })
 }
 
 async fn visit(context: &Context, object: &TenantBackup) -> Result<(), ApplyError> {

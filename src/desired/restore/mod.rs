@@ -295,7 +295,7 @@ fn filled(facts: &Facts, target: &Target, catalogue: &Catalogue, schema: &str) -
         _ => None,
     };
     let with = |mut outlook: Outlook| {
-        outlook.restored = reported.clone();
+        outlook.restored.clone_from(&reported);
         outlook.schema = Some(schema.to_owned());
         outlook
     };
