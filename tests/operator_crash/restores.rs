@@ -88,7 +88,7 @@ impl Kubelet {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    fn server(&self) -> Server {
+    fn server() -> Server {
         let options: PgConnectOptions = variable("MOS_TEST_OPERATOR_PROVISIONER_URL").parse().unwrap();
         Server {
             name: SERVER.into(),
@@ -152,7 +152,7 @@ impl Kubelet {
         let restore = uuid("--restore=");
         let password = self.secret(&names::restore(restore), "password").await;
         let restorer = Restorer {
-            server: self.server(),
+            server: Self::server(),
             login: Login { username: names::beside(restore), password },
             reader: self.reader().await,
             bucket: Bucket::new(&s3()).unwrap(),
@@ -170,7 +170,7 @@ impl Kubelet {
 
     async fn taker(&self) -> Taker {
         Taker {
-            server: self.server(),
+            server: Self::server(),
             login: self.reader().await,
             bucket: Bucket::new(&s3()).unwrap(),
             programs: Programs(self.programs.clone()),
@@ -330,7 +330,7 @@ impl House {
             .world
             .ledger(&format!("SELECT database_name::text FROM replaced_databases WHERE restore_uid = '{restore}' AND dropped_at IS NULL AND drop_after > now() + interval '6 days'"))
             .await;
-        assert_eq!(listed, [replaced.clone()]);
+        assert_eq!(listed, std::slice::from_ref(&replaced));
         let status = self.restores().get(name).await.unwrap().status.unwrap();
         assert_eq!(status.replaced.unwrap().database, replaced);
         let rows = self.world.ledger("SELECT ledger_state::text FROM tenants").await;
@@ -506,30 +506,30 @@ async fn a_restore_that_is_aborted_or_deleted_leaves_the_tenant_as_it_was() {
 async fn a_restore_whose_operator_is_stopped_before_or_after_any_write_is_ended_by_the_next_one() {
     let house = House::new("restore").await;
     let world = &house.world;
-    let name = std::cell::RefCell::new(String::new());
+    let round = std::cell::Cell::new(0);
+    let name = || format!("round-{}", round.get());
     let begin = async |_: &World| {
         house.set_assets("live").await;
-        house.create(&name.borrow().clone(), json!({ "approve": true })).await;
+        house.create(&name(), json!({ "approve": true })).await;
     };
     let done = async |_: &World| {
-        house.becomes(&name.borrow().clone(), RestorePhase::Done).await;
-        let restore = house.uid(&name.borrow().clone()).await;
+        house.becomes(&name(), RestorePhase::Done).await;
+        let restore = house.uid(&name()).await;
         house.serves(Some(restore)).await;
     };
-    *name.borrow_mut() = "undisturbed".into();
     let count = run(world, None, begin, done).await;
     assert!(count >= 20, "a restore is at least twenty writes, this one was {count}");
-    house.assert_swapped("undisturbed", "live").await;
+    house.assert_swapped(&name(), "live").await;
     // Each of the writes that close the tenant, swap and open it again on both sides; of those before, which make what may go
     // at any time, every second one.
-    let is_told = |point: &Point| point.number > count / 2 || (point.number % 2 == 0) == (point.side == Side::After);
+    let is_told =
+        |point: &Point| point.number > count / 2 || point.number.is_multiple_of(2) == (point.side == Side::After);
     let points = (1..=count).flat_map(|number| [Side::Before, Side::After].map(|side| Point { number, side }));
-    let points = points.filter(is_told);
-    for point in points {
-        *name.borrow_mut() = format!("{:?}-{}", point.side, point.number).to_lowercase();
+    for point in points.filter(is_told) {
+        round.set(round.get() + 1);
+        eprintln!("{}: {point:?} of {count}", name());
         run(world, Some(point), begin, done).await;
-        let now = name.borrow().clone();
-        house.assert_swapped(&now, "live").await;
+        house.assert_swapped(&name(), "live").await;
         let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
         pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await.unwrap();
     }

@@ -227,7 +227,7 @@ impl World {
         assert!(self.catalogue.databases[&replaced].grants.is_empty());
         let mark = mark_of(&self.catalogue.databases[&names::database(TENANT)]).unwrap();
         assert_eq!((mark.uuid, mark.object_uid, mark.restore), (TENANT, OBJECT, Some(RESTORE)));
-        assert!(mark.schema >= LIVE_SCHEMA.to_owned(), "{mark:?}");
+        assert!(mark.schema.as_str() >= LIVE_SCHEMA, "{mark:?}");
         assert_eq!(self.noted.len(), 1);
         assert_eq!(self.noted[0].drop_after, Timestamp::UNIX_EPOCH + SignedDuration::from_hours(168));
         self.assert_clean();
