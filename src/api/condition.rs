@@ -128,6 +128,8 @@ reasons! {
     CertificatePending,
     /// The newest backup is too old.
     BackupOverdue,
+    /// A backup did not restore in a rehearsal, or none was rehearsed in time.
+    RestoreUnverified,
     /// The delete is held; the message says by what.
     DeletionBlocked,
     /// No app endpoint is ready.

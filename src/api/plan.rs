@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::tenant::Retention;
+use super::tenant::{Retention, Verify};
 
 /// A plan: price, features, limits, and the sizes that follow from them.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -177,6 +177,9 @@ pub struct PlanBackup {
     /// How many to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// When the newest backup of each is restored into a scratch database; every week where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
 }
 
 /// How backups are run.

@@ -1,19 +1,23 @@
-//! Backups of tenants that are known to restore: `maintenance-os backup run`, `list`, `verify`.
+//! Backups of tenants that are known to restore: `maintenance-os backup run`, `rehearse`, `last`, `list`, `verify`.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`keys`], [`manifest`], [`retention`] | names in the bucket, what makes a dump a backup, what may go: pure |
 //! | [`bucket`] | the bucket |
 //! | [`server`], [`programs`] | PostgreSQL; `pg_dump` and `pg_restore` |
+//! | [`central`] | where the central database is |
 //! | [`take`], [`shelf`], [`verify`] | takes one, looks at all of a tenant, proves one |
+//! | [`report`] | tells the operator what came of it |
 //!
 //! A backup is a dump *with a manifest that is sound*. Whatever is not is never counted, so that the last good one is never
 //! pushed out by a bad one.
 
 pub mod bucket;
+pub mod central;
 pub mod keys;
 pub mod manifest;
 pub mod programs;
+pub mod report;
 pub mod retention;
 pub mod server;
 pub mod shelf;
@@ -22,9 +26,8 @@ pub mod verify;
 
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -32,14 +35,17 @@ use self::bucket::Bucket;
 use self::keys::BackupId;
 use self::manifest::{Manifest, TenantFacts};
 use self::programs::Programs;
+use self::report::write_report;
 use self::retention::Keep;
 use self::server::{Login, Server};
 use self::shelf::{Entry, Shelf};
 use self::take::Taker;
-use self::verify::Drill;
-use crate::api::backup::{BackupReport, BackupTaken, LONGEST_ERROR};
+use self::verify::{Drill, Rehearsed};
 use crate::desired::names;
-use crate::settings::{BackupAction, BackupSettings, ServerArguments, TenantArguments, VerifyAction};
+use crate::settings::{
+    BackupAction, BackupSettings, BucketArguments, ProvisionerArguments, RetentionArguments, ScratchArguments,
+    ServerArguments, TenantArguments, VerifyAction,
+};
 
 /// Tenants whose backups are taken at the same time.
 const AT_A_TIME: usize = 2;
@@ -51,24 +57,33 @@ const AT_A_TIME: usize = 2;
 pub async fn run(settings: BackupSettings, stop: CancellationToken) -> anyhow::Result<()> {
     match settings.action {
         BackupAction::Run { tenants, bucket, server, password, retention, report } => {
-            let taker = Taker {
-                bucket: Bucket::new(&bucket.settings())?,
-                programs: Programs(server.programs.clone()),
-                server: server_of(&server),
-                login: Login { username: names::BACKUP.into(), password },
-                stop,
-            };
-            let outcomes = take_all(&taker, &tenants_of(&tenants)?, retention.keep()).await;
-            if let Some(path) = report {
-                write_report(&path, &outcomes)?;
-            }
-            let failed = outcomes.iter().filter(|outcome| outcome.taken.is_err()).count();
-            ensure!(
-                failed == 0,
-                "{failed} of {} backups were not taken; what was there before is untouched",
-                outcomes.len()
-            );
-            Ok(())
+            let taker = taker(&bucket, &server, password, stop)?;
+            take_and_tell(&taker, &tenants_of(&tenants)?, retention, report.as_deref()).await
+        }
+        BackupAction::Central { bucket, central_url, central_ca, programs, retention, report } => {
+            let (server, login, database) = central::parse(&central_url, central_ca)?;
+            let (bucket, programs) = (Bucket::new(&bucket.settings())?, Programs(programs));
+            let taker = Taker { bucket, programs, server, login, central: Some(database), stop };
+            let central = TenantFacts { uuid: keys::CENTRAL, name: "central".into() };
+            take_and_tell(&taker, &[central], retention, report.as_deref()).await
+        }
+        BackupAction::Rehearse { tenant, bucket, scratch, report } => {
+            let bucket = Bucket::new(&bucket.settings())?;
+            let rehearsed = drill(&scratch).rehearse(&bucket, tenant, None).await;
+            write_report(report.as_deref(), &[report::of_rehearsal(tenant, &rehearsed)])?;
+            rehearsed.map(drop)
+        }
+        BackupAction::Last { tenant, name, bucket, scratch, password, report } => {
+            let taker = taker(&bucket, &scratch.server, password, stop)?;
+            let tenant = TenantFacts { uuid: tenant, name };
+            let taken = taker.take(&tenant).await;
+            let outcome = Outcome { tenant, taken };
+            let mut reports = vec![outcome.report()];
+            let rehearsed = rehearse_taken(&taker.bucket, &drill(&scratch), &outcome).await;
+            reports.extend(rehearsed.as_ref().map(|rehearsed| report::of_rehearsal(outcome.tenant.uuid, rehearsed)));
+            write_report(report.as_deref(), &reports)?;
+            outcome.taken?;
+            rehearsed.unwrap_or_else(|| bail!("nothing was rehearsed")).map(drop)
         }
         BackupAction::List { tenant, bucket } => {
             print!("{}", listing(&Shelf::read(&Bucket::new(&bucket.settings())?, tenant).await?));
@@ -79,6 +94,54 @@ pub async fn run(settings: BackupSettings, stop: CancellationToken) -> anyhow::R
             verify_one(&bucket, tenant, id, restore.as_ref()).await
         }
     }
+}
+
+fn taker(
+    bucket: &BucketArguments,
+    server: &ServerArguments,
+    password: String,
+    stop: CancellationToken,
+) -> anyhow::Result<Taker> {
+    Ok(Taker {
+        bucket: Bucket::new(&bucket.settings())?,
+        programs: Programs(server.programs.clone()),
+        server: server_of(server),
+        login: Login { username: names::BACKUP.into(), password },
+        central: None,
+        stop,
+    })
+}
+
+fn drill(scratch: &ScratchArguments) -> Drill {
+    let ProvisionerArguments { provisioner, provisioner_password } = scratch.provisioner.clone();
+    Drill {
+        server: server_of(&scratch.server),
+        provisioner: Login { username: provisioner, password: provisioner_password },
+        programs: Programs(scratch.server.programs.clone()),
+    }
+}
+
+async fn take_and_tell(
+    taker: &Taker,
+    tenants: &[TenantFacts],
+    retention: RetentionArguments,
+    report: Option<&Path>,
+) -> anyhow::Result<()> {
+    let outcomes = take_all(taker, tenants, retention.keep()).await;
+    write_report(report, &outcomes.iter().map(Outcome::report).collect::<Vec<_>>())?;
+    let failed = outcomes.iter().filter(|outcome| outcome.taken.is_err()).count();
+    ensure!(failed == 0, "{failed} of {} backups were not taken; what was there before is untouched", outcomes.len());
+    Ok(())
+}
+
+/// Restores the very backup that was taken, and no other.
+async fn rehearse_taken(bucket: &Bucket, drill: &Drill, outcome: &Outcome) -> Option<anyhow::Result<Rehearsed>> {
+    let manifest = outcome.taken.as_ref().ok()?;
+    let rehearsed = async {
+        let id = manifest.id.parse().context("reading the name of the backup that was just taken")?;
+        drill.rehearse(bucket, outcome.tenant.uuid, Some(id)).await
+    };
+    Some(rehearsed.await)
 }
 
 /// What came of one tenant's backup.
@@ -128,13 +191,8 @@ async fn verify_one(
     let (id, manifest) = verify::find(bucket, tenant, id).await?;
     verify::checksum(bucket, tenant, id, &manifest).await?;
     println!("{id}: {} bytes, checksum as written", manifest.dump.size);
-    if let Some(VerifyAction::Restore { server, provisioner, provisioner_password }) = restore {
-        let drill = Drill {
-            server: server_of(server),
-            provisioner: Login { username: provisioner.clone(), password: provisioner_password.clone() },
-            programs: Programs(server.programs.clone()),
-        };
-        let took = drill.restore(bucket, tenant, id, &manifest).await?;
+    if let Some(VerifyAction::Restore(scratch)) = restore {
+        let took = drill(scratch).restore(bucket, tenant, id, &manifest).await?;
         let (tables, rows) = (manifest.rows.len(), manifest.rows.values().sum::<i64>());
         println!("{id}: restored in {:.1} s, {tables} tables with {rows} rows as in the manifest", took.as_secs_f64());
     }
@@ -179,35 +237,4 @@ fn tenants_of(arguments: &TenantArguments) -> anyhow::Result<Vec<TenantFacts>> {
         tenants.extend(listed);
     }
     Ok(tenants)
-}
-
-fn write_report(path: &Path, outcomes: &[Outcome]) -> anyhow::Result<()> {
-    let report: Vec<_> = outcomes.iter().map(Outcome::report).collect();
-    let text = serde_json::to_vec(&report).context("writing the report")?;
-    std::fs::write(path, text).with_context(|| format!("writing the report {}", path.display()))
-}
-
-impl Outcome {
-    fn report(&self) -> BackupReport {
-        let tenant = self.tenant.uuid;
-        match &self.taken {
-            Ok(manifest) => BackupReport {
-                tenant,
-                ended_at: manifest.ended_at,
-                taken: Some(BackupTaken {
-                    name: manifest.id.clone(),
-                    size: manifest.dump.size,
-                    sha256: manifest.dump.sha256.clone(),
-                    seconds: manifest.ended_at.duration_since(manifest.started_at).as_secs(),
-                }),
-                error: None,
-            },
-            Err(error) => BackupReport {
-                tenant,
-                ended_at: Timestamp::now(),
-                taken: None,
-                error: Some(format!("{error:#}").chars().take(LONGEST_ERROR).collect()),
-            },
-        }
-    }
 }

@@ -71,7 +71,27 @@ pub struct Drill {
     pub programs: Programs,
 }
 
+/// A backup that restores.
+#[derive(Clone, Copy, Debug)]
+pub struct Rehearsed {
+    /// Its name.
+    pub id: BackupId,
+    /// How long the restore took.
+    pub took: Duration,
+}
+
 impl Drill {
+    /// Restores one backup of `tenant`, without `id` the newest, as [`Self::restore`].
+    ///
+    /// # Errors
+    /// There is none, or it does not restore to what was there.
+    pub async fn rehearse(&self, bucket: &Bucket, tenant: Uuid, id: Option<BackupId>) -> anyhow::Result<Rehearsed> {
+        let (id, manifest) = find(bucket, tenant, id).await?;
+        let took = self.restore(bucket, tenant, id, &manifest).await?;
+        tracing::info!(%tenant, backup = %id, milliseconds = took.as_millis(), "restored for a trial, with every row");
+        Ok(Rehearsed { id, took })
+    }
+
     /// Restores a backup into a scratch database, compares the rows of every table, and drops it; says how long the restore
     /// took.
     ///

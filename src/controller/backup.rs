@@ -1,4 +1,5 @@
-//! Backups: a CronJob for every tenant that has a database, and what their Jobs tell.
+//! Backups: two CronJobs for every tenant that has a database, one that takes them and one that rehearses a restore; the Job of
+//! a last backup before a delete; and what these tell.
 //!
 //! What is asked for is compared with the CronJobs that a watch shows, and only what differs is written. A Job tells what came of
 //! it in the termination message of its pod; the visit of the Tenant writes that into its status.
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
 use kube::core::PartialObjectMeta;
@@ -21,14 +22,18 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::fleet::Wake;
-use crate::api::LABEL_TENANT;
 use crate::api::backup::BackupReport;
+use crate::api::{LABEL_TENANT, Tenant};
 use crate::apply::{ApplyError, objects};
 use crate::central::{LedgerState, TenantRow};
 use crate::desired::backup::{self, BucketSettings, Heard, Target};
-use crate::desired::plan;
+use crate::desired::facts::LastJob;
+use crate::desired::{drill, plan};
 use crate::error::chain;
+use crate::observe::ledger::uid;
 
+/// Kubernetes' label of a pod: the Job that it is of.
+const LABEL_JOB: &str = "batch.kubernetes.io/job-name";
 /// Between two comparisons; a new tenant has its CronJob within this time.
 const PACE: Duration = Duration::from_secs(30);
 
@@ -51,11 +56,28 @@ impl Backups {
 
     /// Takes a report in; says whether it is news.
     fn take(&self, report: BackupReport) -> bool {
+        self.change(report.tenant, |heard| heard.take(report))
+    }
+
+    /// Takes in that the Job `job` restored the backup which it took; says whether it is news.
+    fn take_last(&self, job: &str, report: &BackupReport) -> bool {
+        self.change(report.tenant, |heard| heard.take_last(job, report.clone()))
+    }
+
+    /// Whether a report would be news.
+    fn is_news(&self, report: &BackupReport) -> bool {
+        let before = self.heard(Some(report.tenant)).unwrap_or_default();
+        let mut after = before.clone();
+        after.take(report.clone());
+        before != after
+    }
+
+    fn change(&self, tenant: Uuid, change: impl FnOnce(&mut Heard)) -> bool {
         let Some(heard) = &self.heard else { return false };
         let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = heard.entry(report.tenant).or_default();
+        let known = heard.entry(tenant).or_default();
         let before = known.clone();
-        known.take(report);
+        change(known);
         *known != before
     }
 }
@@ -104,25 +126,38 @@ fn hear(context: &Context, pod: &Pod) {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     let ended = statuses.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.message.as_deref());
     let label = pod.labels().get(LABEL_TENANT).and_then(|uuid| uuid.parse::<Uuid>().ok());
-    for report in ended.filter_map(|message| serde_json::from_str::<Vec<BackupReport>>(message).ok()).flatten() {
-        // A pod speaks for its own tenant only; and one whose clock runs ahead would be the newest for ever.
-        if label != Some(report.tenant) || backup::is_ahead(report.ended_at, Timestamp::now()) {
-            continue;
-        }
-        let (uuid, is_failure) = (report.tenant, report.taken.is_none());
-        if let Some(taken) = &report.taken {
-            context.metrics.backup.took(uuid, taken.seconds);
-            context.metrics.backup.show(uuid, report.ended_at, i64::try_from(taken.size).unwrap_or(i64::MAX));
-        }
-        if !context.backups.take(report) {
-            continue;
-        }
-        if is_failure {
-            context.metrics.backup.failed();
-        }
-        if let Some((namespace, name)) = context.ledger.holder_of(uuid) {
-            let _ = context.wake.send(Wake::One(ObjectRef::new(&name).within(&namespace)));
-        }
+    let job = pod.labels().get(LABEL_JOB).map_or("", String::as_str);
+    let reports = ended.filter_map(|message| serde_json::from_str::<Vec<BackupReport>>(message).ok()).flatten();
+    // A pod speaks for its own tenant only; and one whose clock runs ahead would be the newest for ever.
+    let reports: Vec<_> = reports
+        .filter(|report| label == Some(report.tenant) && !backup::is_ahead(report.ended_at, Timestamp::now()))
+        .collect();
+    let last = drill::of_last(job, &reports);
+    let mut is_news = last.is_some_and(|report| context.backups.take_last(job, report));
+    for report in reports {
+        count(context, &report);
+        is_news |= context.backups.take(report);
+    }
+    if is_news
+        && let Some(uuid) = label
+        && let Some((namespace, name)) = context.ledger.holder_of(uuid)
+    {
+        let _ = context.wake.send(Wake::One(ObjectRef::new(&name).within(&namespace)));
+    }
+}
+
+/// The figures of a report.
+fn count(context: &Context, report: &BackupReport) {
+    let metrics = &context.metrics.backup;
+    if let Some(taken) = &report.taken {
+        metrics.took(report.tenant, taken.seconds);
+        metrics.show(report.tenant, report.ended_at, i64::try_from(taken.size).unwrap_or(i64::MAX));
+    }
+    if report.restored.is_some() {
+        metrics.show_verified(report.tenant, report.ended_at);
+    }
+    if report.error.is_some() && context.backups.is_news(report) {
+        metrics.failed(report.rehearsal);
     }
 }
 
@@ -131,15 +166,16 @@ async fn compare(context: &Context, store: &Store<PartialObjectMeta<CronJob>>, b
     let rows: BTreeMap<Uuid, TenantRow> = context.ledger.rows().into_iter().map(|row| (row.uuid, row)).collect();
     if let Some(bucket) = bucket {
         for row in rows.values().filter(|row| row.ledger_state == LedgerState::Provisioned) {
-            let Some(job) = job(context, row, bucket) else { continue };
-            let name = job.name_any();
-            let known = store.get(&ObjectRef::new(&name).within(&context.settings.namespace));
-            if known.is_some_and(|known| objects::is_same(&known.metadata, &job)) {
-                continue;
-            }
-            let write = objects::apply(&context.client, &context.settings.namespace, job);
-            if let Err(error) = context.gate.pass(&format!("write CronJob {name}"), write).await {
-                tracing::warn!(tenant = %row.uuid, error = chain(&error), "the CronJob of a tenant's backups was not written");
+            for job in jobs(context, row, bucket) {
+                let name = job.name_any();
+                let known = store.get(&ObjectRef::new(&name).within(&context.settings.namespace));
+                if known.is_some_and(|known| objects::is_same(&known.metadata, &job)) {
+                    continue;
+                }
+                let write = objects::apply(&context.client, &context.settings.namespace, job);
+                if let Err(error) = context.gate.pass(&format!("write CronJob {name}"), write).await {
+                    tracing::warn!(tenant = %row.uuid, error = chain(&error), "a CronJob of a tenant's backups was not written");
+                }
             }
         }
     }
@@ -169,6 +205,9 @@ fn show(context: &Context, rows: &BTreeMap<Uuid, TenantRow>) {
         if let Some((status, last)) = status.and_then(|status| Some((status, backup::last_success(status)?))) {
             context.metrics.backup.show(row.uuid, last, status.size.unwrap_or_default());
         }
+        if let Some(verified) = status.and_then(drill::verified_at) {
+            context.metrics.backup.show_verified(row.uuid, verified);
+        }
     }
 }
 
@@ -176,21 +215,64 @@ async fn remove(client: &Client, namespace: &str, name: String) -> Result<(), Ap
     objects::remove::<CronJob>(client, namespace, &name, &DeleteParams::background()).await
 }
 
-fn job(context: &Context, row: &TenantRow, bucket: &BucketSettings) -> Option<CronJob> {
-    let server = context.servers.get(row.server.as_deref()?)?;
-    // One that was not seen yet is not taken for another.
-    let identity = server.identity()?;
-    let tenant = context.tenants.get(&ObjectRef::new(&row.name).within(&row.namespace))?;
+/// The CronJobs that a tenant is to have, as far as that can be said now.
+fn jobs(context: &Context, row: &TenantRow, bucket: &BucketSettings) -> Vec<CronJob> {
+    let Some(tenant) = context.tenants.get(&ObjectRef::new(&row.name).within(&row.namespace)) else {
+        return Vec::new();
+    };
     let look = |name: &str| context.plans.get(&ObjectRef::new(name)).map(|plan| plan.spec.clone());
     let plan = plan::effective(&tenant.spec.plan_ref.name, row.plan.as_deref(), look).spec;
-    let wanted = backup::asked(row.uuid, tenant.spec.backup.as_ref(), plan.as_ref())?;
+    let (namespace, image) = (&context.settings.namespace, &context.settings.image);
+    let jobs = with_target(context, row, |target| {
+        let taken = backup::asked(row.uuid, tenant.spec.backup.as_ref(), plan.as_ref());
+        let rehearsed = drill::asked(row.uuid, &tenant.spec, plan.as_ref());
+        let taken = taken.map(|wanted| backup::cron_job(target, &wanted, bucket, namespace, image));
+        let rehearsed = rehearsed.map(|schedule| drill::cron_job(target, &schedule, bucket, namespace, image));
+        taken.into_iter().chain(rehearsed).collect()
+    });
+    jobs.unwrap_or_default()
+}
+
+/// Calls `make` with where the Jobs of a tenant read; None: its server was not seen yet, and is not taken for another.
+fn with_target<T>(context: &Context, row: &TenantRow, make: impl FnOnce(&Target<'_>) -> T) -> Option<T> {
+    let name = row.server.as_deref()?;
+    let server = context.servers.get(name)?;
+    let identity = server.identity()?;
     let spec = server.facts(0, 0).spec;
     let target = Target {
         uuid: row.uuid,
         name: format!("{}/{}", row.namespace, row.name),
-        server: row.server.as_deref()?,
+        server: name,
         spec: &spec,
         system_identifier: &identity.system_identifier,
     };
-    Some(backup::cron_job(&target, &wanted, bucket, &context.settings.namespace, &context.settings.image))
+    Some(make(&target))
+}
+
+/// Whether a Job of the operator's namespace is there, and whether it has given up.
+pub async fn last_job(context: &Context, name: &str) -> LastJob {
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), &context.settings.namespace);
+    match jobs.get_opt(name).await {
+        Ok(None) => LastJob::Absent,
+        Ok(Some(job)) => {
+            let conditions = job.status.into_iter().flat_map(|status| status.conditions.unwrap_or_default());
+            let mut failed = conditions.filter(|condition| condition.type_ == "Failed" && condition.status == "True");
+            if failed.next().is_some() { LastJob::Failed } else { LastJob::There }
+        }
+        Err(error) => LastJob::Unknown(chain(&error)),
+    }
+}
+
+/// Makes the Job that takes the last backup of a tenant before its delete.
+///
+/// # Errors
+/// The server was not seen yet; the API server refused the Job or did not answer.
+pub async fn make_last(context: &Context, tenant: &Tenant, uuid: Uuid) -> Result<(), ApplyError> {
+    let stale = |what: &str| ApplyError::Stale(format!("{what} of Tenant {} is not known", tenant.name_any()));
+    let bucket = context.settings.backup.wanted().ok_or_else(|| stale("the bucket"))?;
+    let row = context.ledger.rows().into_iter().find(|row| row.uuid == uuid).ok_or_else(|| stale("the row"))?;
+    let (namespace, image) = (&context.settings.namespace, &context.settings.image);
+    let job = with_target(context, &row, |target| drill::last_job(target, uid(tenant), &bucket, namespace, image));
+    let job = job.ok_or_else(|| stale("the server"))?;
+    objects::create(&context.client, namespace, &job).await
 }

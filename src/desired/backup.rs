@@ -1,7 +1,8 @@
 //! A tenant's backups: the CronJob that takes them, and whether the newest is young enough.
 //!
 //! From      `Tenant.spec.backup`, `Plan.spec.backup`, what the Jobs told
-//! Makes     a CronJob `backup-<uuid>` in the operator's namespace; `status.backup`, the condition `BackupFresh`
+//! Makes     a CronJob `backup-<uuid>` in the operator's namespace; `status.backup`, the condition `BackupFresh` (that they
+//!           restore: `drill`)
 //! Ready     has no part in it: customers are served whether there is a backup or not
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,7 +19,7 @@ use crate::api::tenant::{Backup, BackupStatus, Retention};
 use crate::api::{LABEL_SERVER, LABEL_TENANT, MANAGED_BY};
 
 use super::facts::Facts;
-use super::names;
+use super::{drill, names};
 
 /// Once a night, each tenant at another minute of three hours.
 const SCHEDULE: &str = "H H(1-3) * * *";
@@ -32,6 +33,8 @@ const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 pub const SELECTOR: &str = "app.kubernetes.io/component=backup,app.kubernetes.io/managed-by=maintenance-os";
 const USER: i64 = 65532;
 const CA: &str = "/etc/maintenance-os/server";
+/// File that a Job writes its reports into; Kubernetes makes it the termination message.
+const REPORT: &str = "/dev/termination-log";
 
 /// The bucket of backups, as the chart says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,7 +87,7 @@ pub fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
 
 /// Puts a number of the tenant's own in the place of each `H`, or `H(a-b)`: the same for a tenant each time, so that a fleet's
 /// backups are spread.
-fn spread(schedule: &str, uuid: Uuid) -> String {
+pub(super) fn spread(schedule: &str, uuid: Uuid) -> String {
     // Days that every month has.
     let ranges = [(0, 59), (0, 23), (1, 28), (1, 12), (0, 6)];
     let fields = schedule.split_ascii_whitespace().zip(ranges).enumerate();
@@ -121,8 +124,14 @@ pub fn limit(schedule: &str) -> SignedDuration {
 pub struct Heard {
     /// The newest backup.
     pub taken: Option<BackupReport>,
-    /// The newest failure.
+    /// The newest failure to take one.
     pub failed: Option<BackupReport>,
+    /// The newest rehearsal of a restore that went well.
+    pub restored: Option<BackupReport>,
+    /// The newest that failed.
+    pub unrestored: Option<BackupReport>,
+    /// The backup that one Job took and restored, and the Job: of the newest that was heard.
+    pub before_delete: Option<(String, BackupReport)>,
 }
 
 /// Where the Job of one tenant reads.
@@ -144,7 +153,19 @@ pub fn name(uuid: Uuid) -> String {
     format!("backup-{uuid}")
 }
 
-/// The CronJob of a tenant.
+/// Labels of all of a tenant's CronJobs, Jobs and pods of backups.
+pub(super) fn labels(target: &Target<'_>) -> Value {
+    json!({
+        "app.kubernetes.io/name": "maintenance-os",
+        "app.kubernetes.io/component": "backup",
+        "app.kubernetes.io/part-of": "maintenance-os",
+        "app.kubernetes.io/managed-by": MANAGED_BY,
+        LABEL_TENANT: target.uuid.to_string(),
+        LABEL_SERVER: target.server,
+    })
+}
+
+/// The CronJob that takes a tenant's backups.
 pub fn cron_job(
     target: &Target<'_>,
     wanted: &Wanted,
@@ -152,18 +173,18 @@ pub fn cron_job(
     namespace: &str,
     image: &str,
 ) -> CronJob {
-    let labels = json!({
-        "app.kubernetes.io/name": "maintenance-os",
-        "app.kubernetes.io/component": "backup",
-        "app.kubernetes.io/part-of": "maintenance-os",
-        "app.kubernetes.io/managed-by": MANAGED_BY,
-        LABEL_TENANT: target.uuid.to_string(),
-        LABEL_SERVER: target.server,
-    });
+    let environment = [reader(target), keep(wanted)].concat();
+    let pod = pod(target, &["run", "--name", &target.name], &environment, bucket, image);
+    scheduled(target, &name(target.uuid), &wanted.schedule, namespace, &pod)
+}
+
+/// A CronJob of one tenant.
+pub(super) fn scheduled(target: &Target<'_>, name: &str, schedule: &str, namespace: &str, pod: &Value) -> CronJob {
+    let labels = labels(target);
     let job = json!({
-        "metadata": { "name": name(target.uuid), "namespace": namespace, "labels": labels },
+        "metadata": { "name": name, "namespace": namespace, "labels": labels },
         "spec": {
-            "schedule": wanted.schedule,
+            "schedule": schedule,
             "timeZone": "Etc/UTC",
             "concurrencyPolicy": "Forbid",
             // What an outage kept from running is made up for within the hour, and not all at once later.
@@ -173,15 +194,26 @@ pub fn cron_job(
             "jobTemplate": { "metadata": { "labels": labels }, "spec": {
                 "backoffLimit": 3,
                 "activeDeadlineSeconds": 6 * 3600,
-                "template": { "metadata": { "labels": labels }, "spec": pod(target, wanted, bucket, image) },
+                "template": { "metadata": { "labels": labels }, "spec": pod },
             } },
         },
     });
     serde_json::from_value(job).expect("a CronJob is written as the API has it")
 }
 
-fn pod(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings, image: &str) -> Value {
+/// The pod of a Job that does `command` for the tenant with these variables beside those of [`place`].
+pub(super) fn pod(
+    target: &Target<'_>,
+    command: &[&str],
+    environment: &[Value],
+    bucket: &BucketSettings,
+    image: &str,
+) -> Value {
     let connection = &target.spec.connection_secret_ref.name;
+    let uuid = target.uuid.to_string();
+    let variables = [place(target, bucket).as_slice(), environment].concat();
+    let arguments: Vec<_> =
+        ["backup"].iter().chain(command).copied().chain(["--tenant", &uuid, "--report", REPORT]).collect();
     json!({
         "serviceAccountName": bucket.account,
         "automountServiceAccountToken": false,
@@ -193,9 +225,9 @@ fn pod(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings, image: &st
         "containers": [{
             "name": "backup",
             "image": image,
-            "args": ["backup", "run", "--tenant", target.uuid.to_string(), "--name", target.name, "--report", "/dev/termination-log"],
-            "env": environment(target, wanted, bucket),
-            "terminationMessagePath": "/dev/termination-log",
+            "args": arguments,
+            "env": variables,
+            "terminationMessagePath": REPORT,
             "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "256Mi" } },
             "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } },
             "volumeMounts": [{ "name": "server", "mountPath": CA, "readOnly": true }],
@@ -203,9 +235,32 @@ fn pod(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings, image: &st
     })
 }
 
-fn environment(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings) -> Vec<Value> {
-    let plain = |name: &str, value: &str| json!({ "name": name, "value": value });
-    let secret = |name: &str, secret: &str, key: &str| json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret, "key": key } } });
+fn plain(name: &str, value: &str) -> Value {
+    json!({ "name": name, "value": value })
+}
+
+fn secret(name: &str, secret: &str, key: &str) -> Value {
+    json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret, "key": key } } })
+}
+
+/// What a Job that takes backups needs to get in.
+pub(super) fn reader(target: &Target<'_>) -> Vec<Value> {
+    vec![secret("MOS_BACKUP_PASSWORD", &names::server_roles(target.server), "backup")]
+}
+
+/// What a Job that makes scratch databases needs to get in.
+pub(super) fn provisioner(target: &Target<'_>) -> Vec<Value> {
+    let connection = &target.spec.connection_secret_ref.name;
+    vec![secret("MOS_PROVISIONER", connection, "username"), secret("MOS_PROVISIONER_PASSWORD", connection, "password")]
+}
+
+fn keep(wanted: &Wanted) -> Vec<Value> {
+    let names = ["MOS_KEEP_DAILY", "MOS_KEEP_WEEKLY", "MOS_KEEP_MONTHLY"];
+    names.iter().zip(wanted.keep).map(|(name, count)| plain(name, &count.to_string())).collect()
+}
+
+/// Where the database and the bucket are.
+fn place(target: &Target<'_>, bucket: &BucketSettings) -> Vec<Value> {
     let connection = &target.spec.connection_secret_ref.name;
     let mut variables = vec![
         plain("MOS_SERVER", target.server),
@@ -214,10 +269,6 @@ fn environment(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings) ->
         plain("MOS_SERVER_SSLMODE", target.spec.ssl_mode.as_str()),
         plain("MOS_SERVER_CA", &format!("{CA}/ca.crt")),
         plain("MOS_SYSTEM_IDENTIFIER", target.system_identifier),
-        secret("MOS_BACKUP_PASSWORD", &names::server_roles(target.server), "backup"),
-        plain("MOS_KEEP_DAILY", &wanted.keep[0].to_string()),
-        plain("MOS_KEEP_WEEKLY", &wanted.keep[1].to_string()),
-        plain("MOS_KEEP_MONTHLY", &wanted.keep[2].to_string()),
         secret("AWS_ACCESS_KEY_ID", &bucket.secret, "AWS_ACCESS_KEY_ID"),
         secret("AWS_SECRET_ACCESS_KEY", &bucket.secret, "AWS_SECRET_ACCESS_KEY"),
         plain("AWS_DEFAULT_REGION", &bucket.region),
@@ -232,22 +283,27 @@ fn environment(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings) ->
     variables
 }
 
-/// The newest backup, as far as it was ever told.
+/// What is known of the backups, as far as it was ever told.
 pub fn status(facts: &Facts) -> Option<BackupStatus> {
     let before = facts.status().backup;
-    let told = facts.backup.as_ref().and_then(|heard| heard.taken.as_ref());
-    let told = told.and_then(|report| Some((report, report.taken.as_ref()?)));
-    let Some((report, taken)) = told else { return before };
-    let last = before.as_ref().and_then(last_success).filter(|last| !is_ahead(*last, facts.now));
+    let Some(heard) = &facts.backup else { return before };
+    let mut status = before.clone().unwrap_or_default();
+    newest(&mut status, heard, facts.now);
+    drill::status(&mut status, heard, facts.now);
+    (status != BackupStatus::default()).then_some(status)
+}
+
+fn newest(status: &mut BackupStatus, heard: &Heard, now: Timestamp) {
+    let told = heard.taken.as_ref().and_then(|report| Some((report, report.taken.as_ref()?)));
+    let Some((report, taken)) = told else { return };
+    let last = last_success(status).filter(|last| !is_ahead(*last, now));
     if last.is_some_and(|last| last >= report.ended_at) {
-        return before;
+        return;
     }
-    Some(BackupStatus {
-        last_success: Some(report.ended_at.to_string()),
-        name: Some(taken.name.clone()),
-        size: i64::try_from(taken.size).ok(),
-        sha256: Some(taken.sha256.clone()),
-    })
+    status.last_success = Some(report.ended_at.to_string());
+    status.name = Some(taken.name.clone());
+    status.size = i64::try_from(taken.size).ok();
+    status.sha256 = Some(taken.sha256.clone());
 }
 
 /// When the backup that a status tells of ended.
@@ -318,9 +374,21 @@ pub fn next_change(facts: &Facts) -> Option<Timestamp> {
 impl Heard {
     /// Takes a report in. Of each kind the newest counts, in whatever order they are heard.
     pub fn take(&mut self, report: BackupReport) {
-        let known = if report.taken.is_some() { &mut self.taken } else { &mut self.failed };
+        let known = match (report.rehearsal, report.error.is_some()) {
+            (false, false) => &mut self.taken,
+            (false, true) => &mut self.failed,
+            (true, false) => &mut self.restored,
+            (true, true) => &mut self.unrestored,
+        };
         if known.as_ref().is_none_or(|known| known.ended_at < report.ended_at) {
             *known = Some(report);
+        }
+    }
+
+    /// Takes in that the Job `job` restored the backup which it took.
+    pub fn take_last(&mut self, job: &str, report: BackupReport) {
+        if self.before_delete.as_ref().is_none_or(|(_, known)| known.ended_at < report.ended_at) {
+            self.before_delete = Some((job.to_owned(), report));
         }
     }
 }
@@ -388,7 +456,7 @@ mod tests {
         let ahead = facts.now + SignedDuration::from_hours(24 * 365);
         let before = BackupStatus { last_success: Some(ahead.to_string()), ..BackupStatus::default() };
         facts.tenant.status = Some(crate::api::tenant::TenantStatus { backup: Some(before), ..Default::default() });
-        facts.backup = Some(Heard { taken: Some(report), failed: None });
+        facts.backup = Some(Heard { taken: Some(report), ..Heard::default() });
         assert_eq!(status(&facts).as_ref().and_then(last_success), Some(facts.now));
     }
 

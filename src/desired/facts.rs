@@ -282,6 +282,20 @@ pub struct DomainFact {
     pub edge: Option<EdgeTrouble>,
 }
 
+/// The Job of the last backup before a delete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LastJob {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It runs, or has ended well.
+    There,
+    /// It has given up.
+    Failed,
+    /// The API server does not say.
+    Unknown(String),
+}
+
 /// What is seen of a tenant's own workers, and what they are made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkersFacts {
@@ -349,6 +363,8 @@ pub struct Facts {
     pub awake_until: Option<Timestamp>,
     /// What the Jobs of its backups told; None: there are no backups here.
     pub backup: Option<super::backup::Heard>,
+    /// The Job of the last backup before its delete, looked for while one is asked for.
+    pub last_job: LastJob,
     /// What became of the last attempt to migrate its database.
     pub attempt: Attempt,
     /// Sessions in the tenant's database, asked when its limit is to shrink.

@@ -7,6 +7,7 @@ pub mod budget;
 pub mod catalogue;
 pub mod credentials;
 pub mod database;
+pub mod drill;
 pub mod edge;
 pub mod effect;
 pub mod facts;

@@ -2,8 +2,10 @@
 //!
 //! Routing goes first, then workers of its own, then the pooler entry, then the logins, then the ledger's row is released or put into quarantine,
 //! and last the finalizer. Data is never dropped here: `Retain` keeps it, `Delete` puts it into quarantine, and only the
-//! ledger's own clock ends a quarantine (decision D12).
+//! ledger's own clock ends a quarantine (decision D12). `BackupThenDelete` does what `Delete` does, but first the logins are
+//! closed, so that nothing changes any more, and a backup is taken and restored in a rehearsal.
 
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::api::ANNOTATION_CONFIRM_DELETE;
@@ -11,15 +13,17 @@ use crate::api::condition::{ConditionType, Reason};
 use crate::api::tenant::DeletionPolicy;
 use crate::settings::parse_duration;
 
-use super::database;
+use super::catalogue::Catalogue;
 use super::effect::{DatabaseSeen, Effect, Health};
-use super::facts::{Facts, LedgerFact, LedgerRow, LedgerState, Refusal, Seen};
+use super::facts::{Facts, LastJob, LedgerFact, LedgerRow, LedgerState, Refusal, Seen};
 use super::sql::Batch;
 use super::tenant::Outlook;
-use super::{names, registration};
+use super::{database, drill, names, registration};
 
 /// How long deleted data can be had back where the Tenant says nothing: seven days.
 const QUARANTINE_SECONDS: i64 = 7 * 24 * 3600;
+/// Whether a Job that failed is gone, so that another one may be made.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// What is to be done next for a Tenant that is being deleted.
 pub fn plan(facts: &Facts) -> Outlook {
@@ -67,7 +71,7 @@ pub fn plan(facts: &Facts) -> Outlook {
     }
     match facts.tenant.spec.deletion_policy {
         DeletionPolicy::Retain => retain(facts, row),
-        DeletionPolicy::Delete => delete(facts, row),
+        DeletionPolicy::BackupThenDelete | DeletionPolicy::Delete => delete(facts, row),
     }
 }
 
@@ -121,6 +125,11 @@ fn delete(facts: &Facts, row: &LedgerRow) -> Outlook {
         if let Some(effect) = note(row, catalogue) {
             return act(vec![effect]);
         }
+        if facts.tenant.spec.deletion_policy == DeletionPolicy::BackupThenDelete
+            && let Some(outlook) = last_backup(facts, row, server, catalogue)
+        {
+            return outlook;
+        }
         return act(vec![Effect::Quarantine { seconds: quarantine_seconds(facts), confirmed: confirmed(facts) }]);
     }
     let batches = database::quarantine(row.uuid, catalogue);
@@ -130,8 +139,53 @@ fn delete(facts: &Facts, row: &LedgerRow) -> Outlook {
     act(batches.into_iter().map(|batch| Effect::Sql { server: server.clone(), batch }).collect())
 }
 
+/// What is still to be done until the last backup is there and known to restore; None: it is.
+fn last_backup(facts: &Facts, row: &LedgerRow, server: &str, catalogue: &Catalogue) -> Option<Outlook> {
+    if drill::last(facts).is_some() {
+        return None;
+    }
+    let way_out = "To let the Tenant go without it, set spec.deletionPolicy to Retain (the data is kept) or Delete";
+    let (Some(heard), Some(object_uid)) = (&facts.backup, drill::object_uid(facts)) else {
+        return Some(hold(
+            Reason::DeletionBlocked,
+            format!(
+                "spec.deletionPolicy asks for a last backup, and backups are not switched on in this installation; the data is untouched. {way_out}"
+            ),
+        ));
+    };
+    let closing = database::release(row.uuid, catalogue);
+    if !closing.is_empty() {
+        let batch = Batch::transaction(closing);
+        return Some(act(vec![Effect::Sql { server: server.to_owned(), batch }]));
+    }
+    let job = drill::last_name(row.uuid, object_uid);
+    Some(match &facts.last_job {
+        LastJob::Absent => act(vec![Effect::LastBackup { job }]),
+        LastJob::There => {
+            wait(&format!("waiting for the last backup, which is taken and restored in a rehearsal by Job {job}"))
+        }
+        LastJob::Failed => {
+            let reports = [&heard.failed, &heard.unrestored].into_iter().flatten();
+            let newest = reports.max_by_key(|report| report.ended_at).and_then(|report| report.error.as_deref());
+            let why = newest.unwrap_or("its pods have not told why: kubectl describe it in the operator's namespace");
+            hold(
+                Reason::DeletionBlocked,
+                format!(
+                    "the last backup failed (Job {job}): {why}. The data is untouched, and it is tried again within minutes. {way_out}"
+                ),
+            )
+        }
+        LastJob::Unknown(why) => wait(&format!("looking for Job {job} of the last backup: {why}")),
+    })
+}
+
+/// When a delete has to be looked at again although nothing is heard: a Job that failed is removed after a while.
+pub fn next_change(facts: &Facts) -> Option<Timestamp> {
+    (facts.last_job == LastJob::Failed).then(|| facts.now + LOOK_AGAIN)
+}
+
 /// A claim whose answer was lost has made a database that the ledger does not know of yet.
-fn note(row: &LedgerRow, catalogue: &super::catalogue::Catalogue) -> Option<Effect> {
+fn note(row: &LedgerRow, catalogue: &Catalogue) -> Option<Effect> {
     let mark = super::provisioning::schema_of(row, catalogue).filter(|mark| mark.uuid == row.uuid)?;
     (row.state == LedgerState::Registered).then_some(Effect::MarkProvisioned { schema: mark.schema })
 }

@@ -12,7 +12,9 @@ mod fleet;
 #[path = "../hostile_matrix/instance.rs"]
 mod instance;
 
+mod central;
 mod damage;
 mod faults;
 mod house;
+mod rehearsing;
 mod restoring;

@@ -1,0 +1,77 @@
+//! What the Jobs of drills and of last backups do, and what they tell.
+
+use clap::Parser;
+use maintenance_os::api::backup::BackupReport;
+use maintenance_os::backup::keys::Part;
+use maintenance_os::desired::scratch;
+use maintenance_os::settings::{Cli, Role};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::house::{House, id};
+
+/// Runs `backup` as a Job does, and returns how it ended and what it told.
+async fn run(house: &House, command: &[&str], tenant: Uuid) -> (anyhow::Result<()>, Vec<BackupReport>) {
+    let report = tempfile::NamedTempFile::new().unwrap();
+    let told = report.path().to_str().unwrap().to_owned();
+    let place = house.arguments();
+    let rest = ["--tenant".to_owned(), tenant.to_string(), "--report".to_owned(), told];
+    let words = ["maintenance-os", "backup"].iter().chain(command).map(|word| (*word).to_owned());
+    let arguments = Cli::try_parse_from(words.chain(place).chain(rest)).unwrap_or_else(|error| panic!("{error}"));
+    let Role::Backup(settings) = arguments.role else { panic!("another role") };
+    let ended = maintenance_os::backup::run(*settings, CancellationToken::new()).await;
+    (ended, serde_json::from_slice(&std::fs::read(report.path()).unwrap()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_restores_the_newest_backup_and_tells_its_name_and_what_fails_is_told_too() {
+    let mut house = House::new().await;
+    let acme = house.tenant(0);
+    let (ended, told) = run(&house, &["rehearse"], acme.uuid).await;
+    assert!(format!("{:#}", ended.unwrap_err()).contains("has no backup"));
+    assert!(told[0].rehearsal && told[0].error.as_deref().is_some_and(|why| why.contains("has no backup")), "{told:?}");
+
+    house.rows_in(0, "INSERT INTO assets (name) VALUES ('pump')").await;
+    let manifest = house.taker().take(&acme).await.unwrap();
+    let (ended, told) = run(&house, &["rehearse"], acme.uuid).await;
+    ended.unwrap();
+    let [BackupReport { rehearsal: true, restored: Some(restored), error: None, taken: None, tenant, .. }] = &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!((restored.name.as_str(), *tenant), (manifest.id.as_str(), acme.uuid));
+    assert!(restored.milliseconds > 0);
+
+    // One byte in the middle, which the manifest does not know of.
+    let file = house.file(acme.uuid, id(&manifest), Part::Dump);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let (ended, told) = run(&house, &["rehearse"], acme.uuid).await;
+    assert!(ended.is_err());
+    assert!(told[0].rehearsal && told[0].restored.is_none() && told[0].error.is_some(), "{told:?}");
+    assert!(house.fleet.catalogue().await.databases.keys().all(|name| scratch::made(name).is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_backup_is_taken_and_restored_in_one_go_and_older_ones_stay() {
+    let house = House::new().await;
+    let globex = house.tenant(1);
+    let before = house.taker().take(&globex).await.unwrap();
+    let command = ["last", "--name", "customers/globex", "--password", "of the backup"];
+    let (ended, told) = run(&house, &command, globex.uuid).await;
+    ended.unwrap();
+    let [BackupReport { taken: Some(taken), rehearsal: false, .. }, BackupReport { restored: Some(restored), .. }] =
+        &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!(taken.name, restored.name, "it is the one that was taken that was restored");
+    assert_eq!(house.good(globex.uuid).await, [before.id, taken.name.clone()]);
+    // Whoever cannot take one restores none either.
+    let command = ["last", "--password", "another"];
+    let (ended, told) = run(&house, &command, globex.uuid).await;
+    assert!(ended.is_err());
+    assert!(told.len() == 1 && told[0].error.is_some() && !told[0].rehearsal, "{told:?}");
+}
