@@ -5,6 +5,8 @@
 //!           restore: `drill`)
 //! Ready     has no part in it: customers are served whether there is a backup or not
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::CronJob;
 use serde_json::{Value, json};
@@ -130,8 +132,8 @@ pub struct Heard {
     pub restored: Option<BackupReport>,
     /// The newest that failed.
     pub unrestored: Option<BackupReport>,
-    /// The backup that one Job took and restored, and the Job: of the newest that was heard.
-    pub before_delete: Option<(String, BackupReport)>,
+    /// By Job: the backup that it took for a delete, and restored.
+    pub before_delete: BTreeMap<String, BackupReport>,
 }
 
 /// Where the Job of one tenant reads.
@@ -289,7 +291,7 @@ pub fn status(facts: &Facts) -> Option<BackupStatus> {
     let Some(heard) = &facts.backup else { return before };
     let mut status = before.clone().unwrap_or_default();
     newest(&mut status, heard, facts.now);
-    drill::status(&mut status, heard, facts.now);
+    drill::status(&mut status, heard, facts);
     (status != BackupStatus::default()).then_some(status)
 }
 
@@ -387,9 +389,7 @@ impl Heard {
 
     /// Takes in that the Job `job` restored the backup which it took.
     pub fn take_last(&mut self, job: &str, report: BackupReport) {
-        if self.before_delete.as_ref().is_none_or(|(_, known)| known.ended_at < report.ended_at) {
-            self.before_delete = Some((job.to_owned(), report));
-        }
+        self.before_delete.insert(job.to_owned(), report);
     }
 }
 

@@ -80,9 +80,9 @@ pub fn of_last<'a>(job: &str, reports: &'a [BackupReport]) -> Option<&'a BackupR
 }
 
 /// Takes in what was told of restores.
-pub(super) fn status(status: &mut BackupStatus, heard: &Heard, now: Timestamp) {
+pub(super) fn status(status: &mut BackupStatus, heard: &Heard, facts: &Facts) {
     let is_news = |report: Timestamp, known: Option<Timestamp>| {
-        known.filter(|known| !backup::is_ahead(*known, now)).is_none_or(|known| known < report)
+        known.filter(|known| !backup::is_ahead(*known, facts.now)).is_none_or(|known| known < report)
     };
     if let Some(report) = &heard.restored
         && let Some(restored) = &report.restored
@@ -101,7 +101,8 @@ pub(super) fn status(status: &mut BackupStatus, heard: &Heard, now: Timestamp) {
     if verified_at(status).is_some_and(|verified| unverified_at(status).is_some_and(|failed| failed < verified)) {
         status.unverified = None;
     }
-    if let Some((job, report)) = &heard.before_delete
+    let job = facts.row().zip(object_uid(facts)).map(|(row, object_uid)| last_name(row.uuid, object_uid));
+    if let Some((job, report)) = job.and_then(|job| heard.before_delete.get_key_value(&job))
         && let Some(restored) = &report.restored
     {
         status.before_delete = Some(BeforeDeleteStatus {
