@@ -1,6 +1,7 @@
 //! A tenant's backup is taken by its own CronJob and known to restore, and the Tenant says so; also the last one before a delete.
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use maintenance_os_e2e::{OPERATOR, World, promise, within};
@@ -103,6 +104,59 @@ async fn a_tenant_that_is_deleted_after_a_last_backup_leaves_one_that_restores()
         assert_eq!(world.ready(&name, json!({ "uuid": uuid })).await, uuid);
         assert_eq!(world.assets(&name).await, 1, "and it is had back within its quarantine");
         jobs.delete(&job, &DeleteParams::background()).await.expect("deleting the Job");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tenants_of_a_plan_that_shares_are_backed_up_by_one_job_and_each_is_told() {
+    promise(async |world| {
+        let plan = World::name("shared");
+        let schedule = json!({ "mode": "Shared", "schedule": "H 3 1 1 *" });
+        world.plan(&plan, json!({ "displayName": "Shared", "price": "1.00", "backup": schedule })).await;
+        let names = [World::name("sharea"), World::name("shareb")];
+        let mut uuids = Vec::new();
+        for name in &names {
+            uuids.push(world.ready(name, json!({ "planRef": { "name": plan } })).await);
+        }
+        let crons: Api<CronJob> = Api::namespaced(world.client.clone(), OPERATOR);
+        let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), OPERATOR);
+        let cron = within(60, "one CronJob is there for both", async || {
+            let found = crons.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            let shared =
+                found.iter().filter(|cron| cron.spec.schedule.ends_with(" 3 1 1 *")).map(ResourceExt::name_any);
+            let [name] = <[String; 1]>::try_from(shared.collect::<Vec<_>>()).map_err(|found| format!("{found:?}"))?;
+            let list = maps.get(&name).await.map_err(|error| error.to_string())?.data.unwrap_or_default();
+            let listed = list.get("tenants.json").cloned().unwrap_or_default();
+            if uuids.iter().all(|uuid| listed.contains(uuid)) { Ok(name) } else { Err(listed) }
+        })
+        .await;
+        for uuid in &uuids {
+            within(60, "none has a CronJob of its own", async || {
+                let own = crons.get_opt(&format!("backup-{uuid}")).await.map_err(|error| error.to_string())?;
+                if own.is_none() { Ok(()) } else { Err("it is there".to_owned()) }
+            })
+            .await;
+        }
+        let job = begin(world, &cron, &plan).await;
+        for name in &names {
+            within(90, "the Tenant tells of its backup", async || {
+                let status = world.tenants().get(name).await.map_err(|error| error.to_string())?.status;
+                let last = status.and_then(|status| status.backup?.last_success);
+                last.map(drop).ok_or_else(|| "none".into())
+            })
+            .await;
+        }
+        let jobs: Api<Job> = Api::namespaced(world.client.clone(), OPERATOR);
+        jobs.delete(&job, &DeleteParams::background()).await.expect("deleting the Job");
+        for name in &names {
+            world.delete_wholly(name).await;
+        }
+        within(60, "the CronJob goes with the last of them", async || {
+            let left = crons.get_opt(&cron).await.map_err(|error| error.to_string())?;
+            if left.is_none() { Ok(()) } else { Err(format!("{cron} is there")) }
+        })
+        .await;
     })
     .await;
 }

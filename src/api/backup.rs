@@ -55,5 +55,21 @@ pub struct BackupTaken {
     pub seconds: i64,
 }
 
+/// One of the tenants whose backups one Job takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListedTenant {
+    /// Its identity.
+    pub uuid: Uuid,
+    /// `namespace/name` of its Tenant.
+    pub name: String,
+    /// Backups to keep: the newest of each of so many days, weeks and months. None: nothing says, and none is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<[i32; 3]>,
+}
+
+/// A line of a Job's log that is a report, in JSON, begins with it.
+pub const REPORT_LINE: &str = "report: ";
+
 /// Longest error that is told.
 pub const LONGEST_ERROR: usize = 500;

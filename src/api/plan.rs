@@ -166,7 +166,7 @@ pub enum WorkerMode {
 /// Backups of tenants on this plan.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanBackup {
-    /// PerTenant: a CronJob each. Shared: one CronJob per server, which is not made yet: these tenants get one each too.
+    /// PerTenant: a CronJob each. Shared: one CronJob for all of them on a server, two at a time.
     #[serde(default)]
     pub mode: BackupMode,
     /// Cron schedule in UTC; `H` is spread by hash.

@@ -24,6 +24,7 @@ pub mod shelf;
 pub mod take;
 pub mod verify;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -41,10 +42,11 @@ use self::server::{Login, Server};
 use self::shelf::{Entry, Shelf};
 use self::take::Taker;
 use self::verify::{Drill, Rehearsed};
+use crate::api::backup::ListedTenant;
 use crate::desired::names;
 use crate::settings::{
-    BackupAction, BackupSettings, BucketArguments, ProvisionerArguments, RetentionArguments, ScratchArguments,
-    ServerArguments, TenantArguments, VerifyAction,
+    BackupAction, BackupSettings, BucketArguments, ProvisionerArguments, ScratchArguments, ServerArguments,
+    TenantArguments, VerifyAction,
 };
 
 /// Tenants whose backups are taken at the same time.
@@ -56,16 +58,23 @@ const AT_A_TIME: usize = 2;
 /// It was not done, for at least one tenant.
 pub async fn run(settings: BackupSettings, stop: CancellationToken) -> anyhow::Result<()> {
     match settings.action {
-        BackupAction::Run { tenants, bucket, server, password, retention, report } => {
+        BackupAction::Run { tenants, bucket, server, password, retention, report, report_lines } => {
             let taker = taker(&bucket, &server, password, stop)?;
-            take_and_tell(&taker, &tenants_of(&tenants)?, retention, report.as_deref()).await
+            let wanted = wanted(&tenants, retention.keep())?;
+            let told = |outcome: &Outcome| {
+                if report_lines {
+                    report::print_line(&outcome.report());
+                }
+            };
+            let outcomes = take_each(&taker, &wanted, &told).await;
+            tell(report.as_deref(), &outcomes)
         }
         BackupAction::Central { bucket, central_url, central_ca, programs, retention, report } => {
             let (server, login, database) = central::parse(&central_url, central_ca)?;
             let (bucket, programs) = (Bucket::new(&bucket.settings())?, Programs(programs));
             let taker = Taker { bucket, programs, server, login, central: Some(database), stop };
             let central = TenantFacts { uuid: keys::CENTRAL, name: "central".into() };
-            take_and_tell(&taker, &[central], retention, report.as_deref()).await
+            tell(report.as_deref(), &take_all(&taker, &[central], retention.keep()).await)
         }
         BackupAction::Rehearse { tenant, bucket, scratch, report } => {
             let bucket = Bucket::new(&bucket.settings())?;
@@ -121,13 +130,7 @@ fn drill(scratch: &ScratchArguments) -> Drill {
     }
 }
 
-async fn take_and_tell(
-    taker: &Taker,
-    tenants: &[TenantFacts],
-    retention: RetentionArguments,
-    report: Option<&Path>,
-) -> anyhow::Result<()> {
-    let outcomes = take_all(taker, tenants, retention.keep()).await;
+fn tell(report: Option<&Path>, outcomes: &[Outcome]) -> anyhow::Result<()> {
     write_report(report, &outcomes.iter().map(Outcome::report).collect::<Vec<_>>())?;
     let failed = outcomes.iter().filter(|outcome| outcome.taken.is_err()).count();
     ensure!(failed == 0, "{failed} of {} backups were not taken; what was there before is untouched", outcomes.len());
@@ -159,27 +162,65 @@ async fn prune(taker: &Taker, tenant: Uuid, keep: Keep, taken: &Manifest) -> any
 
 /// Takes a backup of each tenant, two at a time, and removes of each what need not be kept. One that fails hides no other.
 pub async fn take_all(taker: &Taker, tenants: &[TenantFacts], keep: Keep) -> Vec<Outcome> {
-    let one = async |tenant: &TenantFacts| {
-        let taken = taker.take(tenant).await;
-        match &taken {
-            Ok(manifest) => {
-                tracing::info!(tenant = %tenant.uuid, name = tenant.name, backup = manifest.id, size = manifest.dump.size, "backed up");
-                // The backup is there; that old ones could not be removed does not take it away.
-                match prune(taker, tenant.uuid, keep, manifest).await {
-                    Ok(0) => {}
-                    Ok(removed) => tracing::info!(tenant = %tenant.uuid, removed, "removed old backups"),
-                    Err(error) => {
-                        tracing::warn!(tenant = %tenant.uuid, error = format!("{error:#}"), "old backups were not removed");
-                    }
+    let wanted: Vec<_> = tenants.iter().map(|tenant| Wanted { tenant: tenant.clone(), keep: Some(keep) }).collect();
+    pass(taker, wanted.iter(), &|_| {}).await
+}
+
+/// A backup that is to be taken.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Whose.
+    pub tenant: TenantFacts,
+    /// What is kept of the older ones; None: all.
+    pub keep: Option<Keep>,
+}
+
+/// As [`take_all`], and calls `told` as each is done. Of several, those that failed are tried once more when the others are
+/// done.
+pub async fn take_each(taker: &Taker, wanted: &[Wanted], told: &impl Fn(&Outcome)) -> Vec<Outcome> {
+    let mut outcomes = pass(taker, wanted.iter(), told).await;
+    if wanted.len() < 2 || taker.stop.is_cancelled() {
+        return outcomes;
+    }
+    let failed: BTreeSet<_> =
+        outcomes.extract_if(.., |outcome| outcome.taken.is_err()).map(|outcome| outcome.tenant.uuid).collect();
+    let again = wanted.iter().filter(|wanted| failed.contains(&wanted.tenant.uuid));
+    outcomes.extend(pass(taker, again, told).await);
+    outcomes
+}
+
+async fn pass(taker: &Taker, wanted: impl Iterator<Item = &Wanted>, told: &impl Fn(&Outcome)) -> Vec<Outcome> {
+    let one = async |wanted: &Wanted| {
+        let outcome = take_one(taker, wanted).await;
+        told(&outcome);
+        outcome
+    };
+    stream::iter(wanted).map(one).buffer_unordered(AT_A_TIME).collect().await
+}
+
+async fn take_one(taker: &Taker, Wanted { tenant, keep }: &Wanted) -> Outcome {
+    let taken = taker.take(tenant).await;
+    match (&taken, keep) {
+        (Ok(manifest), keep) => {
+            tracing::info!(tenant = %tenant.uuid, name = tenant.name, backup = manifest.id, size = manifest.dump.size, "backed up");
+            let pruned = match keep {
+                Some(keep) => prune(taker, tenant.uuid, *keep, manifest).await,
+                None => Ok(0),
+            };
+            // The backup is there; that old ones could not be removed does not take it away.
+            match pruned {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(tenant = %tenant.uuid, removed, "removed old backups"),
+                Err(error) => {
+                    tracing::warn!(tenant = %tenant.uuid, error = format!("{error:#}"), "old backups were not removed");
                 }
             }
-            Err(error) => {
-                tracing::error!(tenant = %tenant.uuid, name = tenant.name, error = format!("{error:#}"), "no backup");
-            }
         }
-        Outcome { tenant: tenant.clone(), taken }
-    };
-    stream::iter(tenants).map(one).buffer_unordered(AT_A_TIME).collect().await
+        (Err(error), _) => {
+            tracing::error!(tenant = %tenant.uuid, name = tenant.name, error = format!("{error:#}"), "no backup");
+        }
+    }
+    Outcome { tenant: tenant.clone(), taken }
 }
 
 async fn verify_one(
@@ -226,15 +267,25 @@ fn server_of(arguments: &ServerArguments) -> Server {
     }
 }
 
-fn tenants_of(arguments: &TenantArguments) -> anyhow::Result<Vec<TenantFacts>> {
-    let one = arguments.tenant.map(|uuid| TenantFacts { uuid, name: arguments.name.clone() });
-    let mut tenants: Vec<TenantFacts> = one.into_iter().collect();
+fn wanted(arguments: &TenantArguments, keep: Keep) -> anyhow::Result<Vec<Wanted>> {
+    let facts = |uuid, name: &str| TenantFacts { uuid, name: name.to_owned() };
+    let one = arguments.tenant.map(|uuid| Wanted { tenant: facts(uuid, &arguments.name), keep: Some(keep) });
+    let mut wanted: Vec<_> = one.into_iter().collect();
     if let Some(path) = &arguments.tenants {
         let text = std::fs::read(path).with_context(|| format!("reading the tenants' file {}", path.display()))?;
-        let listed: Vec<TenantFacts> = serde_json::from_slice(&text).with_context(|| {
-            format!("reading the tenants' file {}: it must be a list of objects with uuid and name", path.display())
+        let listed: Vec<ListedTenant> = serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "reading the tenants' file {}: it must be a list of objects with uuid, name and keep",
+                path.display()
+            )
         })?;
-        tenants.extend(listed);
+        wanted.extend(listed.iter().map(|listed| {
+            let keep = listed.keep.map(|keep| {
+                let [daily, weekly, monthly] = keep.map(|count| usize::try_from(count).unwrap_or_default());
+                Keep { daily, weekly, monthly }
+            });
+            Wanted { tenant: facts(listed.uuid, &listed.name), keep }
+        }));
     }
-    Ok(tenants)
+    Ok(wanted)
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Outcome;
 use super::verify::Rehearsed;
-use crate::api::backup::{BackupReport, BackupRestored, BackupTaken, LONGEST_ERROR};
+use crate::api::backup::{BackupReport, BackupRestored, BackupTaken, LONGEST_ERROR, REPORT_LINE};
 
 /// Writes `reports` into `path`, where there is one.
 ///
@@ -18,6 +18,14 @@ pub fn write_report(path: Option<&Path>, reports: &[BackupReport]) -> anyhow::Re
     let Some(path) = path else { return Ok(()) };
     let text = serde_json::to_vec(reports).context("writing the report")?;
     std::fs::write(path, text).with_context(|| format!("writing the report {}", path.display()))
+}
+
+/// Writes a report as a line of its own into the log: for a Job that has more to tell than a termination message holds.
+pub fn print_line(report: &BackupReport) {
+    match serde_json::to_string(report) {
+        Ok(text) => println!("{REPORT_LINE}{text}"),
+        Err(error) => tracing::warn!(%error, "a report was not written"),
+    }
 }
 
 /// What came of the rehearsal of a restore.

@@ -4,7 +4,7 @@
 //! What is asked for is compared with the CronJobs that a watch shows, and only what differs is written. A Job tells what came of
 //! it in the termination message of its pod; the visit of the Tenant writes that into its status.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,18 +17,20 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::context::Context;
 use super::fleet::Wake;
-use crate::api::backup::BackupReport;
+use super::shared_backup;
+use crate::api::backup::{BackupReport, ListedTenant};
 use crate::api::{LABEL_TENANT, Tenant};
 use crate::apply::{ApplyError, objects};
 use crate::central::{LedgerState, TenantRow};
-use crate::desired::backup::{self, BucketSettings, Heard, Target};
+use crate::desired::backup::{self, BucketSettings, Heard, Source, Target};
 use crate::desired::facts::LastJob;
-use crate::desired::{drill, plan};
+use crate::desired::{drill, plan, shared_backup as desired};
 use crate::error::chain;
 use crate::observe::ledger::uid;
 
@@ -94,10 +96,12 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         std::future::ready(())
     });
     let pods = watcher(Api::<Pod>::namespaced(context.client.clone(), namespace), config()).default_backoff();
+    let (ended, logs) = mpsc::unbounded_channel();
     let hearing = pods.applied_objects().for_each(|pod| {
-        told("pods of backups", pod.map(|pod| hear(&context, &pod)));
+        told("pods of backups", pod.map(|pod| hear(&context, &pod, &ended)));
         std::future::ready(())
     });
+    let reading = shared_backup::read_logs(&context, logs);
     let keeping = async {
         if store.wait_until_ready().await.is_err() {
             return;
@@ -110,6 +114,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     tokio::select! {
         () = watching => {}
         () = hearing => {}
+        () = reading => {}
         () = keeping => {}
         () = stop.cancelled() => {}
     }
@@ -122,7 +127,12 @@ fn told(what: &str, event: Result<(), watcher::Error>) {
 }
 
 /// Takes in what a pod that has ended says, and has its Tenant looked at.
-fn hear(context: &Context, pod: &Pod) {
+fn hear(context: &Context, pod: &Pod, logs: &mpsc::UnboundedSender<Pod>) {
+    if shared_backup::is_ended(pod) {
+        // The receiver lives as long as the watch.
+        let _ = logs.send(pod.clone());
+        return;
+    }
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     let ended = statuses.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.message.as_deref());
     let label = pod.labels().get(LABEL_TENANT).and_then(|uuid| uuid.parse::<Uuid>().ok());
@@ -132,16 +142,26 @@ fn hear(context: &Context, pod: &Pod) {
     let reports: Vec<_> = reports
         .filter(|report| label == Some(report.tenant) && !backup::is_ahead(report.ended_at, Timestamp::now()))
         .collect();
-    let last = drill::of_last(job, &reports);
-    let mut is_news = last.is_some_and(|report| context.backups.take_last(job, report));
-    for report in reports {
-        count(context, &report);
-        is_news |= context.backups.take(report);
-    }
-    if is_news
-        && let Some(uuid) = label
-        && let Some((namespace, name)) = context.ledger.holder_of(uuid)
+    if let Some(report) = drill::of_last(job, &reports)
+        && context.backups.take_last(job, report)
     {
+        look(context, report.tenant);
+    }
+    reports.into_iter().for_each(|report| take(context, report));
+}
+
+/// Takes a report in, and has its Tenant looked at where it is news.
+pub(super) fn take(context: &Context, report: BackupReport) {
+    let uuid = report.tenant;
+    count(context, &report);
+    if context.backups.take(report) {
+        look(context, uuid);
+    }
+}
+
+fn look(context: &Context, uuid: Uuid) {
+    if let Some((namespace, name)) = context.ledger.holder_of(uuid) {
+        // A closed channel: the operator is stopping.
         let _ = context.wake.send(Wake::One(ObjectRef::new(&name).within(&namespace)));
     }
 }
@@ -161,36 +181,55 @@ fn count(context: &Context, report: &BackupReport) {
     }
 }
 
-/// Writes the CronJobs that are not as they should be, and removes those whose tenant is gone.
+/// Writes the CronJobs that are not as they should be, and removes those that are for nobody any more.
 async fn compare(context: &Context, store: &Store<PartialObjectMeta<CronJob>>, bucket: Option<&BucketSettings>) {
     let rows: BTreeMap<Uuid, TenantRow> = context.ledger.rows().into_iter().map(|row| (row.uuid, row)).collect();
+    let mut wanted = Asked::default();
     if let Some(bucket) = bucket {
         for row in rows.values().filter(|row| row.ledger_state == LedgerState::Provisioned) {
-            for job in jobs(context, row, bucket) {
-                let name = job.name_any();
-                let known = store.get(&ObjectRef::new(&name).within(&context.settings.namespace));
-                if known.is_some_and(|known| objects::is_same(&known.metadata, &job)) {
-                    continue;
-                }
-                let write = objects::apply(&context.client, &context.settings.namespace, job);
-                if let Err(error) = context.gate.pass(&format!("write CronJob {name}"), write).await {
-                    tracing::warn!(tenant = %row.uuid, error = chain(&error), "a CronJob of a tenant's backups was not written");
-                }
-            }
+            ask(context, store, row, bucket, &mut wanted);
         }
+        for job in std::mem::take(&mut wanted.jobs) {
+            write(context, store, job).await;
+        }
+        shared_backup::write(context, store, &wanted.groups, bucket).await;
     }
     show(context, &rows);
     for job in store.state() {
-        let uuid = job.labels().get(LABEL_TENANT).and_then(|uuid| uuid.parse::<Uuid>().ok());
+        let (name, uuid) = (job.name_any(), job.labels().get(LABEL_TENANT).and_then(|uuid| uuid.parse::<Uuid>().ok()));
         // One that the ledger does not know at all stays: a ledger that was lost takes no backups with it.
         let is_over = uuid.and_then(|uuid| rows.get(&uuid)).is_some_and(|row| !row.ledger_state.is_live());
-        if is_over || bucket.is_none() {
-            let remove = remove(&context.client, &context.settings.namespace, job.name_any());
-            if let Err(error) = context.gate.pass("remove the CronJob of a tenant that is gone", remove).await {
-                tracing::warn!(error = chain(&error), "the CronJob of a tenant that is gone was not removed");
+        if bucket.is_none() || is_over || wanted.surplus.contains(&name) {
+            let remove = remove(&context.client, &context.settings.namespace, name);
+            if let Err(error) = context.gate.pass("remove a CronJob of backups that is for nobody", remove).await {
+                tracing::warn!(error = chain(&error), "a CronJob of backups that is for nobody was not removed");
             }
         }
     }
+}
+
+/// What all tenants are to have.
+#[derive(Default)]
+struct Asked {
+    jobs: Vec<CronJob>,
+    groups: Vec<(String, String, ListedTenant)>,
+    /// CronJobs of tenants that share one now.
+    surplus: BTreeSet<String>,
+}
+
+/// Writes a CronJob that is not as it should be.
+pub(super) async fn write(context: &Context, store: &Store<PartialObjectMeta<CronJob>>, job: CronJob) -> bool {
+    let name = job.name_any();
+    let known = store.get(&ObjectRef::new(&name).within(&context.settings.namespace));
+    if known.is_some_and(|known| objects::is_same(&known.metadata, &job)) {
+        return true;
+    }
+    let write = objects::apply(&context.client, &context.settings.namespace, job);
+    let written = context.gate.pass(&format!("write CronJob {name}"), write).await;
+    if let Err(error) = &written {
+        tracing::warn!(name, error = chain(error), "a CronJob of backups was not written");
+    }
+    written.is_ok()
 }
 
 /// Shows what the Tenants' statuses say: an operator that has just begun may have no pods to hear any more.
@@ -215,38 +254,58 @@ async fn remove(client: &Client, namespace: &str, name: String) -> Result<(), Ap
     objects::remove::<CronJob>(client, namespace, &name, &DeleteParams::background()).await
 }
 
-/// The CronJobs that a tenant is to have, as far as that can be said now.
-fn jobs(context: &Context, row: &TenantRow, bucket: &BucketSettings) -> Vec<CronJob> {
-    let Some(tenant) = context.tenants.get(&ObjectRef::new(&row.name).within(&row.namespace)) else {
-        return Vec::new();
-    };
+/// What a tenant is to have, as far as that can be said now.
+fn ask(
+    context: &Context,
+    store: &Store<PartialObjectMeta<CronJob>>,
+    row: &TenantRow,
+    bucket: &BucketSettings,
+    asked: &mut Asked,
+) {
+    let Some(tenant) = context.tenants.get(&ObjectRef::new(&row.name).within(&row.namespace)) else { return };
     let look = |name: &str| context.plans.get(&ObjectRef::new(name)).map(|plan| plan.spec.clone());
     let plan = plan::effective(&tenant.spec.plan_ref.name, row.plan.as_deref(), look).spec;
     let (namespace, image) = (&context.settings.namespace, &context.settings.image);
+    let own = backup::name(row.uuid);
+    let has_own = store.get(&ObjectRef::new(&own).within(namespace)).is_some();
+    let wanted = backup::asked(row.uuid, tenant.spec.backup.as_ref(), plan.as_ref());
+    // A Plan that is not there says nothing: who shared a CronJob goes on doing so, and keeps what there is.
+    let shares = desired::is_shared(plan.as_ref()) || plan.is_none() && !has_own;
+    if shares && let Some(server) = &row.server {
+        let plans = plan.as_ref().and_then(|plan| plan.backup.as_ref());
+        let schedule = backup::schedule(tenant.spec.backup.as_ref(), plans).to_owned();
+        let keep = wanted.as_ref().map(|wanted| wanted.keep);
+        let listed = ListedTenant { uuid: row.uuid, name: format!("{}/{}", row.namespace, row.name), keep };
+        let shared = ObjectRef::new(&desired::name_of(server, &schedule)).within(namespace);
+        // Not before there is one that takes its place.
+        if store.get(&shared).is_some() {
+            asked.surplus.insert(own);
+        }
+        asked.groups.push((server.clone(), schedule, listed));
+    }
     let jobs = with_target(context, row, |target| {
-        let taken = backup::asked(row.uuid, tenant.spec.backup.as_ref(), plan.as_ref());
+        let taken =
+            wanted.filter(|_| !shares).map(|wanted| backup::cron_job(target, &wanted, bucket, namespace, image));
         let rehearsed = drill::asked(row.uuid, &tenant.spec, plan.as_ref());
-        let taken = taken.map(|wanted| backup::cron_job(target, &wanted, bucket, namespace, image));
         let rehearsed = rehearsed.map(|schedule| drill::cron_job(target, &schedule, bucket, namespace, image));
-        taken.into_iter().chain(rehearsed).collect()
+        taken.into_iter().chain(rehearsed).collect::<Vec<_>>()
     });
-    jobs.unwrap_or_default()
+    asked.jobs.extend(jobs.into_iter().flatten());
 }
 
-/// Calls `make` with where the Jobs of a tenant read; None: its server was not seen yet, and is not taken for another.
+/// Calls `make` with what the Jobs of a tenant read; None: its server was not seen yet, and is not taken for another.
 fn with_target<T>(context: &Context, row: &TenantRow, make: impl FnOnce(&Target<'_>) -> T) -> Option<T> {
-    let name = row.server.as_deref()?;
+    with_source(context, row.server.as_deref()?, |source| {
+        make(&Target { source: *source, uuid: row.uuid, name: format!("{}/{}", row.namespace, row.name) })
+    })
+}
+
+/// As [`with_target`], for a server.
+pub(super) fn with_source<T>(context: &Context, name: &str, make: impl FnOnce(&Source<'_>) -> T) -> Option<T> {
     let server = context.servers.get(name)?;
     let identity = server.identity()?;
     let spec = server.facts(0, 0).spec;
-    let target = Target {
-        uuid: row.uuid,
-        name: format!("{}/{}", row.namespace, row.name),
-        server: name,
-        spec: &spec,
-        system_identifier: &identity.system_identifier,
-    };
-    Some(make(&target))
+    Some(make(&Source { server: name, spec: &spec, system_identifier: &identity.system_identifier }))
 }
 
 /// Whether a Job of the operator's namespace is there, and whether it has given up.

@@ -12,6 +12,7 @@ mod plan;
 mod rollout;
 mod server;
 mod servers;
+mod shared_backup;
 mod start;
 mod tenant;
 mod tls;

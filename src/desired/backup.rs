@@ -20,8 +20,8 @@ use crate::api::server::DatabaseServerSpec;
 use crate::api::tenant::{Backup, BackupStatus, Retention};
 use crate::api::{LABEL_SERVER, LABEL_TENANT, MANAGED_BY};
 
-use super::facts::Facts;
-use super::{drill, names};
+use super::facts::{Facts, LedgerRow};
+use super::{drill, names, shared_backup};
 
 /// Once a night, each tenant at another minute of three hours.
 const SCHEDULE: &str = "H H(1-3) * * *";
@@ -68,10 +68,14 @@ pub fn asked(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanSpec>) -> Op
     Some(wanted(uuid, tenant, plan?.backup.as_ref()))
 }
 
+/// The schedule as it is written: what the Tenant says, else what its Plan says, else every night.
+pub fn schedule<'a>(tenant: Option<&'a Backup>, plan: Option<&'a PlanBackup>) -> &'a str {
+    let asked = tenant.and_then(|backup| backup.schedule.as_deref());
+    asked.or_else(|| plan.and_then(|backup| backup.schedule.as_deref())).unwrap_or(SCHEDULE)
+}
+
 /// What the Tenant says, else what its Plan says, else every night.
 pub fn wanted(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanBackup>) -> Wanted {
-    let asked = tenant.and_then(|backup| backup.schedule.as_deref());
-    let asked = asked.or_else(|| plan.and_then(|backup| backup.schedule.as_deref()));
     let of = |pick: fn(&Retention) -> Option<i32>| {
         let own = tenant.and_then(|backup| backup.retention.as_ref()).and_then(pick);
         own.or_else(|| plan.and_then(|backup| backup.retention.as_ref()).and_then(pick))
@@ -79,7 +83,7 @@ pub fn wanted(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanBackup>) ->
     let kept = [of(|kept| kept.daily), of(|kept| kept.weekly), of(|kept| kept.monthly)];
     // Each by itself: whoever asks for more days does not ask for fewer months.
     let keep = std::array::from_fn(|kind| kept[kind].unwrap_or(RETENTION[kind]));
-    Wanted { schedule: spread(asked.unwrap_or(SCHEDULE), uuid), keep }
+    Wanted { schedule: spread(schedule(tenant, plan), uuid), keep }
 }
 
 /// Whether a time is of a clock that runs ahead: it must not count as the newest for ever.
@@ -136,12 +140,9 @@ pub struct Heard {
     pub before_delete: BTreeMap<String, BackupReport>,
 }
 
-/// Where the Job of one tenant reads.
-pub struct Target<'a> {
-    /// The tenant.
-    pub uuid: Uuid,
-    /// `namespace/name` of the Tenant.
-    pub name: String,
+/// A server, as Jobs read it.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
     /// The DatabaseServer.
     pub server: &'a str,
     /// Its spec.
@@ -150,21 +151,37 @@ pub struct Target<'a> {
     pub system_identifier: &'a str,
 }
 
+/// What the Job of one tenant reads.
+pub struct Target<'a> {
+    /// Where.
+    pub source: Source<'a>,
+    /// The tenant.
+    pub uuid: Uuid,
+    /// `namespace/name` of the Tenant.
+    pub name: String,
+}
+
 /// `backup-<uuid>`: 43 characters of the 52 that a CronJob's name may have.
 pub fn name(uuid: Uuid) -> String {
     format!("backup-{uuid}")
 }
 
-/// Labels of all of a tenant's CronJobs, Jobs and pods of backups.
-pub(super) fn labels(target: &Target<'_>) -> Value {
+/// Labels of all CronJobs, Jobs and pods of backups.
+pub(super) fn labels_of(server: &str) -> Value {
     json!({
         "app.kubernetes.io/name": "maintenance-os",
         "app.kubernetes.io/component": "backup",
         "app.kubernetes.io/part-of": "maintenance-os",
         "app.kubernetes.io/managed-by": MANAGED_BY,
-        LABEL_TENANT: target.uuid.to_string(),
-        LABEL_SERVER: target.server,
+        LABEL_SERVER: server,
     })
+}
+
+/// Labels of those of one tenant.
+pub(super) fn labels(target: &Target<'_>) -> Value {
+    let mut labels = labels_of(target.source.server);
+    labels[LABEL_TENANT] = json!(target.uuid.to_string());
+    labels
 }
 
 /// The CronJob that takes a tenant's backups.
@@ -175,15 +192,23 @@ pub fn cron_job(
     namespace: &str,
     image: &str,
 ) -> CronJob {
-    let environment = [reader(target), keep(wanted)].concat();
-    let pod = pod(target, &["run", "--name", &target.name], &environment, bucket, image);
-    scheduled(target, &name(target.uuid), &wanted.schedule, namespace, &pod)
+    let environment = [reader(&target.source), keep(wanted)].concat();
+    let pod = pod_for(target, &["run", "--name", &target.name], &environment, bucket, image);
+    scheduled(&name(target.uuid), namespace, &labels(target), &wanted.schedule, &once(&pod, &labels(target)))
 }
 
-/// A CronJob of one tenant.
-pub(super) fn scheduled(target: &Target<'_>, name: &str, schedule: &str, namespace: &str, pod: &Value) -> CronJob {
-    let labels = labels(target);
-    let job = json!({
+/// A Job that is tried again when it fails.
+pub(super) fn once(pod: &Value, labels: &Value) -> Value {
+    json!({
+        "backoffLimit": 3,
+        "activeDeadlineSeconds": 6 * 3600,
+        "template": { "metadata": { "labels": labels }, "spec": pod },
+    })
+}
+
+/// A CronJob of `job`.
+pub(super) fn scheduled(name: &str, namespace: &str, labels: &Value, schedule: &str, job: &Value) -> CronJob {
+    let cron_job = json!({
         "metadata": { "name": name, "namespace": namespace, "labels": labels },
         "spec": {
             "schedule": schedule,
@@ -193,29 +218,36 @@ pub(super) fn scheduled(target: &Target<'_>, name: &str, schedule: &str, namespa
             "startingDeadlineSeconds": 3600,
             "successfulJobsHistoryLimit": 1,
             "failedJobsHistoryLimit": 1,
-            "jobTemplate": { "metadata": { "labels": labels }, "spec": {
-                "backoffLimit": 3,
-                "activeDeadlineSeconds": 6 * 3600,
-                "template": { "metadata": { "labels": labels }, "spec": pod },
-            } },
+            "jobTemplate": { "metadata": { "labels": labels }, "spec": job },
         },
     });
-    serde_json::from_value(job).expect("a CronJob is written as the API has it")
+    serde_json::from_value(cron_job).expect("a CronJob is written as the API has it")
 }
 
 /// The pod of a Job that does `command` for the tenant with these variables beside those of [`place`].
-pub(super) fn pod(
+pub(super) fn pod_for(
     target: &Target<'_>,
     command: &[&str],
     environment: &[Value],
     bucket: &BucketSettings,
     image: &str,
 ) -> Value {
-    let connection = &target.spec.connection_secret_ref.name;
     let uuid = target.uuid.to_string();
-    let variables = [place(target, bucket).as_slice(), environment].concat();
-    let arguments: Vec<_> =
-        ["backup"].iter().chain(command).copied().chain(["--tenant", &uuid, "--report", REPORT]).collect();
+    let arguments = [command, &["--tenant", &uuid, "--report", REPORT]].concat();
+    pod(&target.source, &arguments, environment, bucket, image)
+}
+
+/// The pod of a Job that does `command` with these variables beside those of [`place`].
+pub(super) fn pod(
+    source: &Source<'_>,
+    command: &[&str],
+    environment: &[Value],
+    bucket: &BucketSettings,
+    image: &str,
+) -> Value {
+    let connection = &source.spec.connection_secret_ref.name;
+    let arguments = [&["backup"], command].concat();
+    let variables = [&place(source, bucket), environment].concat();
     json!({
         "serviceAccountName": bucket.account,
         "automountServiceAccountToken": false,
@@ -246,13 +278,13 @@ fn secret(name: &str, secret: &str, key: &str) -> Value {
 }
 
 /// What a Job that takes backups needs to get in.
-pub(super) fn reader(target: &Target<'_>) -> Vec<Value> {
-    vec![secret("MOS_BACKUP_PASSWORD", &names::server_roles(target.server), "backup")]
+pub(super) fn reader(source: &Source<'_>) -> Vec<Value> {
+    vec![secret("MOS_BACKUP_PASSWORD", &names::server_roles(source.server), "backup")]
 }
 
 /// What a Job that makes scratch databases needs to get in.
-pub(super) fn provisioner(target: &Target<'_>) -> Vec<Value> {
-    let connection = &target.spec.connection_secret_ref.name;
+pub(super) fn provisioner(source: &Source<'_>) -> Vec<Value> {
+    let connection = &source.spec.connection_secret_ref.name;
     vec![secret("MOS_PROVISIONER", connection, "username"), secret("MOS_PROVISIONER_PASSWORD", connection, "password")]
 }
 
@@ -262,15 +294,15 @@ fn keep(wanted: &Wanted) -> Vec<Value> {
 }
 
 /// Where the database and the bucket are.
-fn place(target: &Target<'_>, bucket: &BucketSettings) -> Vec<Value> {
-    let connection = &target.spec.connection_secret_ref.name;
+fn place(source: &Source<'_>, bucket: &BucketSettings) -> Vec<Value> {
+    let connection = &source.spec.connection_secret_ref.name;
     let mut variables = vec![
-        plain("MOS_SERVER", target.server),
+        plain("MOS_SERVER", source.server),
         secret("MOS_SERVER_HOST", connection, "host"),
         secret("MOS_SERVER_PORT", connection, "port"),
-        plain("MOS_SERVER_SSLMODE", target.spec.ssl_mode.as_str()),
+        plain("MOS_SERVER_SSLMODE", source.spec.ssl_mode.as_str()),
         plain("MOS_SERVER_CA", &format!("{CA}/ca.crt")),
-        plain("MOS_SYSTEM_IDENTIFIER", target.system_identifier),
+        plain("MOS_SYSTEM_IDENTIFIER", source.system_identifier),
         secret("AWS_ACCESS_KEY_ID", &bucket.secret, "AWS_ACCESS_KEY_ID"),
         secret("AWS_SECRET_ACCESS_KEY", &bucket.secret, "AWS_SECRET_ACCESS_KEY"),
         plain("AWS_DEFAULT_REGION", &bucket.region),
@@ -325,10 +357,10 @@ pub fn fresh(facts: &Facts) -> Option<(Option<bool>, Reason, String)> {
         Some(format!("; the last attempt, at {}, failed: {}", report.ended_at, report.error.as_ref()?))
     });
     let failed = failed.unwrap_or_default();
-    let job = name(row.uuid);
+    let job = job_of(facts, row);
     let try_now = format!(
         "kubectl create job --from=cronjob/{job} {}-now -n <the operator's namespace>, then kubectl logs on it",
-        &job[..15]
+        &job[..22]
     );
     Some(match (last, overdue_at(facts, &wanted, last)) {
         (Some(last), Some(limit)) if facts.now < limit => {
@@ -356,6 +388,18 @@ pub fn fresh(facts: &Facts) -> Option<(Option<bool>, Reason, String)> {
             ),
         ),
     })
+}
+
+/// The CronJob that takes the tenant's backups.
+fn job_of(facts: &Facts, row: &LedgerRow) -> String {
+    match (&row.server, &facts.plan) {
+        (Some(server), plan) if shared_backup::is_shared(plan.as_ref()) => {
+            let asked =
+                schedule(facts.tenant.spec.backup.as_ref(), plan.as_ref().and_then(|plan| plan.backup.as_ref()));
+            shared_backup::name_of(server, asked)
+        }
+        _ => name(row.uuid),
+    }
 }
 
 /// When the newest backup is too old, or the first one too late.
@@ -466,13 +510,8 @@ mod tests {
             connection_secret_ref: crate::api::NameRef { name: "pg-1".into() },
             ..Default::default()
         };
-        let target = Target {
-            uuid: uuid(7),
-            name: "customers/acme".into(),
-            server: "pg-1",
-            spec: &spec,
-            system_identifier: "741",
-        };
+        let source = Source { server: "pg-1", spec: &spec, system_identifier: "741" };
+        let target = Target { source, uuid: uuid(7), name: "customers/acme".into() };
         let bucket = BucketSettings {
             bucket: "b".into(),
             endpoint: "http://s3:7070".into(),

@@ -44,8 +44,9 @@ pub fn name(uuid: Uuid) -> String {
 
 /// The CronJob that restores a tenant's newest backup into a scratch database.
 pub fn cron_job(target: &Target<'_>, schedule: &str, bucket: &BucketSettings, namespace: &str, image: &str) -> CronJob {
-    let pod = backup::pod(target, &["rehearse"], &backup::provisioner(target), bucket, image);
-    backup::scheduled(target, &name(target.uuid), schedule, namespace, &pod)
+    let pod = backup::pod_for(target, &["rehearse"], &backup::provisioner(&target.source), bucket, image);
+    let labels = backup::labels(target);
+    backup::scheduled(&name(target.uuid), namespace, &labels, schedule, &backup::once(&pod, &labels))
 }
 
 /// Name of the Job that takes the last backup before a delete. It is of one object: a tenant that was had back and is deleted
@@ -56,8 +57,8 @@ pub fn last_name(uuid: Uuid, object_uid: Uuid) -> String {
 
 /// The Job that takes a last backup and restores it, for a delete of the object `object_uid`.
 pub fn last_job(target: &Target<'_>, object_uid: Uuid, bucket: &BucketSettings, namespace: &str, image: &str) -> Job {
-    let environment = [backup::reader(target), backup::provisioner(target)].concat();
-    let pod = backup::pod(target, &["last", "--name", &target.name], &environment, bucket, image);
+    let environment = [backup::reader(&target.source), backup::provisioner(&target.source)].concat();
+    let pod = backup::pod_for(target, &["last", "--name", &target.name], &environment, bucket, image);
     let labels = backup::labels(target);
     let job = json!({
         "metadata": { "name": last_name(target.uuid, object_uid), "namespace": namespace, "labels": labels },

@@ -26,6 +26,7 @@ pub mod routing;
 pub mod scram;
 pub mod scratch;
 pub mod server;
+pub mod shared_backup;
 pub mod sql;
 pub mod status;
 pub mod teardown;

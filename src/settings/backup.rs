@@ -45,6 +45,9 @@ pub enum BackupAction {
         /// File that is told what came of it, as JSON.
         #[arg(long, env = "MOS_BACKUP_REPORT")]
         report: Option<PathBuf>,
+        /// Writes a line into the log as each is done, for whoever reads it.
+        #[arg(long)]
+        report_lines: bool,
     },
     /// Takes a backup of the central database, and removes those that need not be kept any more.
     Central {
@@ -169,7 +172,8 @@ pub struct TenantArguments {
     /// Name of the Tenant, which the manifest repeats for people.
     #[arg(long, default_value = "", requires = "tenant")]
     pub name: String,
-    /// File with several: a JSON list of objects with `uuid` and `name`.
+    /// File with several: a JSON list of objects with `uuid`, `name` and, where older backups are to be removed, `keep`: a list
+    /// of how many days, weeks and months.
     #[arg(long)]
     pub tenants: Option<PathBuf>,
 }

@@ -1,8 +1,13 @@
 //! What the Jobs of drills and of last backups do, and what they tell.
 
+use std::sync::Mutex;
+
 use clap::Parser;
 use maintenance_os::api::backup::BackupReport;
 use maintenance_os::backup::keys::Part;
+use maintenance_os::backup::manifest::TenantFacts;
+use maintenance_os::backup::retention::Keep;
+use maintenance_os::backup::{Wanted, take_each};
 use maintenance_os::desired::scratch;
 use maintenance_os::settings::{Cli, Role};
 use tokio_util::sync::CancellationToken;
@@ -74,4 +79,31 @@ async fn a_last_backup_is_taken_and_restored_in_one_go_and_older_ones_stay() {
     let (ended, told) = run(&house, &command, globex.uuid).await;
     assert!(ended.is_err());
     assert!(told.len() == 1 && told[0].error.is_some() && !told[0].rehearsal, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_backups_one_that_fails_is_tried_again_hides_no_other_and_keeps_what_nobody_counted() {
+    let house = House::new().await;
+    let (acme, globex) = (house.tenant(0), house.tenant(1));
+    let before = house.taker().take(&acme).await.unwrap();
+    let gone = TenantFacts { uuid: Uuid::new_v4(), name: "customers/gone".into() };
+    let one = Some(Keep { daily: 1, weekly: 0, monthly: 0 });
+    let wanted = [(&gone, one), (&acme, None), (&globex, one)];
+    let wanted = wanted.map(|(tenant, keep)| Wanted { tenant: tenant.clone(), keep });
+    let told = Mutex::new(Vec::new());
+    let outcomes = take_each(&house.taker(), &wanted, &|outcome| {
+        told.lock().unwrap().push((outcome.tenant.uuid, outcome.taken.is_ok()));
+    })
+    .await;
+    let taken = |tenant: &TenantFacts| {
+        let of: Vec<_> = outcomes.iter().filter(|outcome| outcome.tenant == *tenant).collect();
+        assert_eq!(of.len(), 1, "one word for each");
+        of[0].taken.is_ok()
+    };
+    assert!(taken(&acme) && taken(&globex) && !taken(&gone));
+    let told = told.into_inner().unwrap();
+    assert_eq!(told.iter().filter(|told| **told == (gone.uuid, false)).count(), 2, "{told:?}");
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(house.good(acme.uuid).await.len(), 2, "of a tenant whose plan is not there nothing is removed");
+    assert_eq!(house.good(acme.uuid).await[0], before.id);
 }
