@@ -18,3 +18,4 @@ mod faults;
 mod house;
 mod rehearsing;
 mod restoring;
+mod unsteady;
