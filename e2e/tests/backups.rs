@@ -98,8 +98,12 @@ async fn a_tenant_that_is_deleted_after_a_last_backup_leaves_one_that_restores()
             there.map_or(Ok(()), |tenant| Err(format!("{:?}", tenant.status.map(|status| status.conditions))))
         })
         .await;
-        let done = jobs.get(&job).await.expect("its Job").status.and_then(|status| status.succeeded);
-        assert_eq!(done, Some(1), "it did not wait for the Job");
+        // The pod has ended before its Job is counted.
+        within(20, "the Tenant went because its Job succeeded", async || {
+            let status = jobs.get(&job).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+            if status.succeeded == Some(1) { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
         assert_eq!(world.ledger(&name).await, [("Quarantined".to_owned(), uuid.clone())]);
         assert_eq!(world.ready(&name, json!({ "uuid": uuid })).await, uuid);
         assert_eq!(world.assets(&name).await, 1, "and it is had back within its quarantine");
