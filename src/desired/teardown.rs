@@ -162,7 +162,10 @@ fn last_backup(facts: &Facts, row: &LedgerRow, server: &str, catalogue: &Catalog
     Some(match &facts.last_job {
         LastJob::Absent => act(vec![Effect::LastBackup { job }]),
         LastJob::There => {
-            wait(&format!("waiting for the last backup, which is taken and restored in a rehearsal by Job {job}"))
+            // Takes as long as the data is large, unlike all other waits of a delete.
+            let message =
+                format!("waiting for the last backup, which is taken and restored in a rehearsal by Job {job}");
+            outlook(Health::Progressing(Reason::Deleting, message))
         }
         LastJob::Failed => {
             let reports = [&heard.failed, &heard.unrestored].into_iter().flatten();

@@ -79,7 +79,7 @@ impl Visit<'_> {
             let age = Timestamp::now().duration_since(created.0);
             self.context.metrics.provisioning.observe(age.as_secs_f64().max(0.0));
         }
-        let progressing = ready.reason == Reason::Provisioning.as_str();
+        let progressing = [Reason::Provisioning, Reason::Deleting].iter().any(|reason| ready.reason == reason.as_str());
         let event = Event {
             type_: if is_ready || progressing { EventType::Normal } else { EventType::Warning },
             reason: ready.reason.clone(),
