@@ -14,7 +14,9 @@ use crate::api::plan::{PlanSpec, WorkerMode};
 use crate::api::pooler::{PoolerEntry, PoolerUser};
 use crate::api::routing::{RoutingEntry, WorkerPool};
 use crate::api::server::DatabaseServerSpec;
-use crate::api::tenant::{Credentials, DeletionPolicy, Tenant, TenantSpec, TenantState, TenantStatus};
+use crate::api::tenant::{
+    BackupStatus, BeforeDeleteStatus, Credentials, DeletionPolicy, Tenant, TenantSpec, TenantState, TenantStatus,
+};
 use crate::api::{ANNOTATION_ROTATE, FINALIZER, NameRef};
 
 use super::backup::Heard;
@@ -568,7 +570,13 @@ fn nothing_is_destroyed_before_the_last_backup_is_known_to_restore() {
     };
     let heard = world.heard.as_mut().expect("set above");
     heard.take(report.clone());
-    heard.take_last(&drill::last_name(UUID, Uuid::from_u128(76)), report);
+    let before = drill::last_name(UUID, Uuid::from_u128(76));
+    heard.take_last(&before, report);
+    // Somebody's copy of another object.
+    let copied = BeforeDeleteStatus { job: before, ..BeforeDeleteStatus::default() };
+    let backup = BackupStatus { before_delete: Some(copied), ..BackupStatus::default() };
+    let status = TenantStatus { uuid: Some(UUID.to_string()), backup: Some(backup), ..TenantStatus::default() };
+    world.object.as_mut().expect("there").status = Some(status);
     assert_eq!(world.run(usize::MAX), 0);
     world.last_job = LastJob::Failed;
     let failed = BackupReport { tenant: UUID, error: Some("the bucket is away".into()), ..BackupReport::default() };
