@@ -67,28 +67,30 @@ pub async fn run(settings: BackupSettings, stop: CancellationToken) -> anyhow::R
                 }
             };
             let outcomes = take_each(&taker, &wanted, &told).await;
-            tell(report.as_deref(), &outcomes)
+            tell(report.as_deref(), &outcomes)?;
+            ensure!(outcomes.len() == wanted.len(), "it was stopped after {} of {}", outcomes.len(), wanted.len());
+            Ok(())
         }
         BackupAction::Central { bucket, central_url, central_ca, programs, retention, report } => {
             let (server, login, database) = central::parse(&central_url, central_ca)?;
             let (bucket, programs) = (Bucket::new(&bucket.settings())?, Programs(programs));
-            let taker = Taker { bucket, programs, server, login, central: Some(database), stop };
+            let taker = Taker { bucket, programs, server, login, central: Some(database), last: false, stop };
             let central = TenantFacts { uuid: keys::CENTRAL, name: "central".into() };
             tell(report.as_deref(), &take_all(&taker, &[central], retention.keep()).await)
         }
         BackupAction::Rehearse { tenant, bucket, scratch, report } => {
             let bucket = Bucket::new(&bucket.settings())?;
-            let rehearsed = drill(&scratch).rehearse(&bucket, tenant, None).await;
+            let rehearsed = drill(&scratch, stop).rehearse(&bucket, tenant, None).await;
             write_report(report.as_deref(), &[report::of_rehearsal(tenant, &rehearsed)])?;
             rehearsed.map(drop)
         }
         BackupAction::Last { tenant, name, bucket, scratch, password, report } => {
-            let taker = taker(&bucket, &scratch.server, password, stop)?;
+            let taker = Taker { last: true, ..taker(&bucket, &scratch.server, password, stop.clone())? };
             let tenant = TenantFacts { uuid: tenant, name };
             let taken = taker.take(&tenant).await;
             let outcome = Outcome { tenant, taken };
             let mut reports = vec![outcome.report()];
-            let rehearsed = rehearse_taken(&taker.bucket, &drill(&scratch), &outcome).await;
+            let rehearsed = rehearse_taken(&taker.bucket, &drill(&scratch, stop), &outcome).await;
             reports.extend(rehearsed.as_ref().map(|rehearsed| report::of_rehearsal(outcome.tenant.uuid, rehearsed)));
             write_report(report.as_deref(), &reports)?;
             outcome.taken?;
@@ -100,7 +102,7 @@ pub async fn run(settings: BackupSettings, stop: CancellationToken) -> anyhow::R
         }
         BackupAction::Verify { tenant, id, bucket, restore } => {
             let bucket = Bucket::new(&bucket.settings())?;
-            verify_one(&bucket, tenant, id, restore.as_ref()).await
+            verify_one(&bucket, tenant, id, restore.as_ref(), stop).await
         }
     }
 }
@@ -117,16 +119,18 @@ fn taker(
         server: server_of(server),
         login: Login { username: names::BACKUP.into(), password },
         central: None,
+        last: false,
         stop,
     })
 }
 
-fn drill(scratch: &ScratchArguments) -> Drill {
+fn drill(scratch: &ScratchArguments, stop: CancellationToken) -> Drill {
     let ProvisionerArguments { provisioner, provisioner_password } = scratch.provisioner.clone();
     Drill {
         server: server_of(&scratch.server),
         provisioner: Login { username: provisioner, password: provisioner_password },
         programs: Programs(scratch.server.programs.clone()),
+        stop,
     }
 }
 
@@ -195,7 +199,9 @@ async fn pass(taker: &Taker, wanted: impl Iterator<Item = &Wanted>, told: &impl 
         told(&outcome);
         outcome
     };
-    stream::iter(wanted).map(one).buffer_unordered(AT_A_TIME).collect().await
+    // Whoever is stopped begins no other.
+    let wanted = stream::iter(wanted).take_while(|_| std::future::ready(!taker.stop.is_cancelled()));
+    wanted.map(one).buffer_unordered(AT_A_TIME).collect().await
 }
 
 async fn take_one(taker: &Taker, Wanted { tenant, keep }: &Wanted) -> Outcome {
@@ -228,12 +234,13 @@ async fn verify_one(
     tenant: Uuid,
     id: Option<BackupId>,
     restore: Option<&VerifyAction>,
+    stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (id, manifest) = verify::find(bucket, tenant, id).await?;
     verify::checksum(bucket, tenant, id, &manifest).await?;
     println!("{id}: {} bytes, checksum as written", manifest.dump.size);
     if let Some(VerifyAction::Restore(scratch)) = restore {
-        let took = drill(scratch).restore(bucket, tenant, id, &manifest).await?;
+        let took = drill(scratch, stop).restore(bucket, tenant, id, &manifest).await?;
         let (tables, rows) = (manifest.rows.len(), manifest.rows.values().sum::<i64>());
         println!("{id}: restored in {:.1} s, {tables} tables with {rows} rows as in the manifest", took.as_secs_f64());
     }

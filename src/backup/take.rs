@@ -30,6 +30,8 @@ pub struct Taker {
     pub login: Login,
     /// Name of the central database, where that is what is read.
     pub central: Option<String>,
+    /// They are the last ones before a delete.
+    pub last: bool,
     /// Where it is written.
     pub bucket: Bucket,
     /// `pg_dump`.
@@ -95,6 +97,7 @@ impl Taker {
                 maintenance_os: env!("CARGO_PKG_VERSION").into(),
                 pg_dump: self.programs.version("pg_dump").await?,
             },
+            kept: self.last,
             checksum: String::new(),
         };
         self.seal(tenant.uuid, id, &manifest).await

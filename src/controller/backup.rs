@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, DeleteParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -39,15 +39,47 @@ const LABEL_JOB: &str = "batch.kubernetes.io/job-name";
 /// Between two comparisons; a new tenant has its CronJob within this time.
 const PACE: Duration = Duration::from_secs(30);
 
+/// Last backups on one server at a time.
+const TURNS: usize = 2;
+/// A Job ends after six hours.
+const LONGEST_TURN: Duration = Duration::from_hours(7);
+
 /// What the Jobs told, by tenant.
 pub struct Backups {
     heard: Option<Mutex<HashMap<Uuid, Heard>>>,
+    /// Whose last backup is being taken.
+    pub turns: Turns,
+    /// The group that each tenant which shares a CronJob was in, for when its Plan or its object is gone.
+    groups: Mutex<HashMap<Uuid, (String, String)>>,
+}
+
+/// Turns of last backups. Each restores a whole copy of a database on its server, so that not all of many deletes begin at once.
+#[derive(Default)]
+pub struct Turns(Mutex<HashMap<Uuid, (String, Instant)>>);
+
+impl Turns {
+    /// Takes a turn on a server, or keeps the one that `tenant` has. False: others have all.
+    pub fn take(&self, tenant: Uuid, server: &str) -> bool {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whose object was let go by hand gives nothing back.
+        turns.retain(|_, (_, since)| since.elapsed() < LONGEST_TURN);
+        let others = turns.iter().filter(|(uuid, (of, _))| **uuid != tenant && of == server).count();
+        if others < TURNS {
+            turns.entry(tenant).or_insert_with(|| (server.to_owned(), Instant::now()));
+        }
+        others < TURNS
+    }
+
+    /// Gives it back.
+    pub fn give_back(&self, tenant: Uuid) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
+    }
 }
 
 impl Backups {
     /// Nothing heard yet.
     pub fn new(is_on: bool) -> Self {
-        Self { heard: is_on.then(Mutex::default) }
+        Self { heard: is_on.then(Mutex::default), turns: Turns::default(), groups: Mutex::default() }
     }
 
     /// What was told of one tenant; None: there are no backups here.
@@ -101,7 +133,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         told("pods of backups", pod.map(|pod| hear(&context, &pod, &ended)));
         std::future::ready(())
     });
-    let reading = shared_backup::read_logs(&context, logs);
+    let reading = shared_backup::read_logs(&context, ended.clone(), logs);
     let keeping = async {
         if store.wait_until_ready().await.is_err() {
             return;
@@ -138,10 +170,9 @@ fn hear(context: &Context, pod: &Pod, logs: &mpsc::UnboundedSender<Pod>) {
     let label = pod.labels().get(LABEL_TENANT).and_then(|uuid| uuid.parse::<Uuid>().ok());
     let job = pod.labels().get(LABEL_JOB).map_or("", String::as_str);
     let reports = ended.filter_map(|message| serde_json::from_str::<Vec<BackupReport>>(message).ok()).flatten();
-    // A pod speaks for its own tenant only; and one whose clock runs ahead would be the newest for ever.
-    let reports: Vec<_> = reports
-        .filter(|report| label == Some(report.tenant) && !backup::is_ahead(report.ended_at, Timestamp::now()))
-        .collect();
+    // A pod speaks for its own tenant only.
+    let reports: Vec<_> = reports.filter(|report| label == Some(report.tenant)).collect();
+    // Whichever clock it has: the Job's name says what it was made for.
     if let Some(report) = drill::of_last(job, &reports)
         && context.backups.take_last(job, report)
     {
@@ -153,6 +184,11 @@ fn hear(context: &Context, pod: &Pod, logs: &mpsc::UnboundedSender<Pod>) {
 /// Takes a report in, and has its Tenant looked at where it is news.
 pub(super) fn take(context: &Context, report: BackupReport) {
     let uuid = report.tenant;
+    // It would be the newest for ever.
+    if backup::is_ahead(report.ended_at, Timestamp::now()) {
+        tracing::warn!(tenant = %uuid, at = %report.ended_at, "a report of a backup is not counted: the clock that it was made by runs ahead by more than an hour");
+        return;
+    }
     count(context, &report);
     if context.backups.take(report) {
         look(context, uuid);
@@ -184,22 +220,32 @@ fn count(context: &Context, report: &BackupReport) {
 /// Writes the CronJobs that are not as they should be, and removes those that are for nobody any more.
 async fn compare(context: &Context, store: &Store<PartialObjectMeta<CronJob>>, bucket: Option<&BucketSettings>) {
     let rows: BTreeMap<Uuid, TenantRow> = context.ledger.rows().into_iter().map(|row| (row.uuid, row)).collect();
-    let mut wanted = Asked::default();
+    let mut asked = Asked::default();
+    let mut standing = BTreeSet::new();
     if let Some(bucket) = bucket {
         for row in rows.values().filter(|row| row.ledger_state == LedgerState::Provisioned) {
-            ask(context, store, row, bucket, &mut wanted);
+            ask(context, row, bucket, &mut asked);
         }
-        for job in std::mem::take(&mut wanted.jobs) {
-            write(context, store, job).await;
+        for job in std::mem::take(&mut asked.jobs) {
+            asked.is_whole &= write(context, store, job).await;
         }
-        shared_backup::write(context, store, &wanted.groups, bucket).await;
+        let mut groups = desired::groups(std::mem::take(&mut asked.groups));
+        let is_there = |name: &str| store.get(&ObjectRef::new(name).within(&context.settings.namespace)).is_some();
+        let unsure: BTreeSet<_> =
+            asked.unsure.iter().filter(|(own, _)| !is_there(own)).map(|(_, server)| server).collect();
+        groups.retain(|name, group| !(unsure.contains(&group.server) && is_there(name)));
+        standing = shared_backup::write(context, store, &groups, bucket).await;
+        asked.is_whole &= standing.len() == groups.len();
     }
     show(context, &rows);
     for job in store.state() {
         let (name, uuid) = (job.name_any(), job.labels().get(LABEL_TENANT).and_then(|uuid| uuid.parse::<Uuid>().ok()));
         // One that the ledger does not know at all stays: a ledger that was lost takes no backups with it.
         let is_over = uuid.and_then(|uuid| rows.get(&uuid)).is_some_and(|row| !row.ledger_state.is_live());
-        if bucket.is_none() || is_over || wanted.surplus.contains(&name) {
+        // What takes its place is there.
+        let is_replaced = asked.surplus.get(&name).is_some_and(|by| standing.contains(by))
+            || desired::is_name(&name) && asked.is_whole && !standing.contains(&name);
+        if bucket.is_none() || is_over || is_replaced {
             let remove = remove(&context.client, &context.settings.namespace, name);
             if let Err(error) = context.gate.pass("remove a CronJob of backups that is for nobody", remove).await {
                 tracing::warn!(error = chain(&error), "a CronJob of backups that is for nobody was not removed");
@@ -209,12 +255,21 @@ async fn compare(context: &Context, store: &Store<PartialObjectMeta<CronJob>>, b
 }
 
 /// What all tenants are to have.
-#[derive(Default)]
 struct Asked {
     jobs: Vec<CronJob>,
     groups: Vec<(String, String, ListedTenant)>,
-    /// CronJobs of tenants that share one now.
-    surplus: BTreeSet<String>,
+    /// CronJobs of tenants that share one now, and which.
+    surplus: BTreeMap<String, String>,
+    /// CronJobs of the own of tenants of which nothing is known, and their servers.
+    unsure: Vec<(String, String)>,
+    /// All could be asked for, and what was asked for so far is there.
+    is_whole: bool,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { jobs: Vec::new(), groups: Vec::new(), surplus: BTreeMap::new(), unsure: Vec::new(), is_whole: true }
+    }
 }
 
 /// Writes a CronJob that is not as it should be.
@@ -251,46 +306,54 @@ fn show(context: &Context, rows: &BTreeMap<Uuid, TenantRow>) {
 }
 
 async fn remove(client: &Client, namespace: &str, name: String) -> Result<(), ApplyError> {
+    if desired::is_name(&name) {
+        objects::remove::<ConfigMap>(client, namespace, &name, &DeleteParams::background()).await?;
+    }
     objects::remove::<CronJob>(client, namespace, &name, &DeleteParams::background()).await
 }
 
 /// What a tenant is to have, as far as that can be said now.
-fn ask(
-    context: &Context,
-    store: &Store<PartialObjectMeta<CronJob>>,
-    row: &TenantRow,
-    bucket: &BucketSettings,
-    asked: &mut Asked,
-) {
-    let Some(tenant) = context.tenants.get(&ObjectRef::new(&row.name).within(&row.namespace)) else { return };
-    let look = |name: &str| context.plans.get(&ObjectRef::new(name)).map(|plan| plan.spec.clone());
-    let plan = plan::effective(&tenant.spec.plan_ref.name, row.plan.as_deref(), look).spec;
+fn ask(context: &Context, row: &TenantRow, bucket: &BucketSettings, asked: &mut Asked) {
     let (namespace, image) = (&context.settings.namespace, &context.settings.image);
     let own = backup::name(row.uuid);
-    let has_own = store.get(&ObjectRef::new(&own).within(namespace)).is_some();
-    let wanted = backup::asked(row.uuid, tenant.spec.backup.as_ref(), plan.as_ref());
-    // A Plan that is not there says nothing: who shared a CronJob goes on doing so, and keeps what there is.
-    let shares = desired::is_shared(plan.as_ref()) || plan.is_none() && !has_own;
-    if shares && let Some(server) = &row.server {
-        let plans = plan.as_ref().and_then(|plan| plan.backup.as_ref());
-        let schedule = backup::schedule(tenant.spec.backup.as_ref(), plans).to_owned();
-        let keep = wanted.as_ref().map(|wanted| wanted.keep);
-        let listed = ListedTenant { uuid: row.uuid, name: format!("{}/{}", row.namespace, row.name), keep };
-        let shared = ObjectRef::new(&desired::name_of(server, &schedule)).within(namespace);
-        // Not before there is one that takes its place.
-        if store.get(&shared).is_some() {
-            asked.surplus.insert(own);
+    let tenant = context.tenants.get(&ObjectRef::new(&row.name).within(&row.namespace));
+    let look = |name: &str| context.plans.get(&ObjectRef::new(name)).map(|plan| plan.spec.clone());
+    let plan =
+        tenant.as_ref().and_then(|tenant| plan::effective(&tenant.spec.plan_ref.name, row.plan.as_deref(), look).spec);
+    let mut groups = context.backups.groups.lock().unwrap_or_else(PoisonError::into_inner);
+    let (Some(tenant), Some(plan)) = (tenant, plan) else {
+        // An object or a Plan that is not there says nothing: what there is stays, and nothing is removed meanwhile.
+        asked.is_whole = false;
+        match (groups.get(&row.uuid).cloned(), &row.server) {
+            (Some((server, schedule)), _) => asked.groups.push((server, schedule, listed(row, None))),
+            // Which list it is in is not known since this operator began: none is written without it.
+            (None, Some(server)) => asked.unsure.push((own, server.clone())),
+            (None, None) => {}
         }
-        asked.groups.push((server.clone(), schedule, listed));
+        return;
+    };
+    let wanted = backup::wanted(row.uuid, tenant.spec.backup.as_ref(), plan.backup.as_ref());
+    let shares = desired::is_shared(Some(&plan));
+    if shares && let Some(server) = &row.server {
+        let schedule = backup::schedule(tenant.spec.backup.as_ref(), plan.backup.as_ref()).to_owned();
+        asked.surplus.insert(own, desired::name_of(server, &schedule));
+        groups.insert(row.uuid, (server.clone(), schedule.clone()));
+        asked.groups.push((server.clone(), schedule, listed(row, Some(wanted.keep))));
+    } else {
+        groups.remove(&row.uuid);
     }
+    let rehearsed = drill::wanted(row.uuid, &tenant.spec, Some(&plan));
     let jobs = with_target(context, row, |target| {
-        let taken =
-            wanted.filter(|_| !shares).map(|wanted| backup::cron_job(target, &wanted, bucket, namespace, image));
-        let rehearsed = drill::asked(row.uuid, &tenant.spec, plan.as_ref());
-        let rehearsed = rehearsed.map(|schedule| drill::cron_job(target, &schedule, bucket, namespace, image));
-        taken.into_iter().chain(rehearsed).collect::<Vec<_>>()
+        let taken = (!shares).then(|| backup::cron_job(target, &wanted, bucket, namespace, image));
+        let rehearsed = drill::cron_job(target, &rehearsed, bucket, namespace, image);
+        taken.into_iter().chain([rehearsed]).collect::<Vec<_>>()
     });
+    asked.is_whole &= jobs.is_some();
     asked.jobs.extend(jobs.into_iter().flatten());
+}
+
+fn listed(row: &TenantRow, keep: Option<[i32; 3]>) -> ListedTenant {
+    ListedTenant { uuid: row.uuid, name: format!("{}/{}", row.namespace, row.name), keep }
 }
 
 /// Calls `make` with what the Jobs of a tenant read; None: its server was not seen yet, and is not taken for another.
@@ -315,8 +378,13 @@ pub async fn last_job(context: &Context, name: &str) -> LastJob {
         Ok(None) => LastJob::Absent,
         Ok(Some(job)) => {
             let conditions = job.status.into_iter().flat_map(|status| status.conditions.unwrap_or_default());
-            let mut failed = conditions.filter(|condition| condition.type_ == "Failed" && condition.status == "True");
-            if failed.next().is_some() { LastJob::Failed } else { LastJob::There }
+            let ended = conditions.filter(|condition| condition.status == "True");
+            let word = ended.filter_map(|condition| match condition.type_.as_str() {
+                "Complete" => Some(LastJob::Succeeded),
+                "Failed" => Some(LastJob::Failed(condition.reason.unwrap_or_default())),
+                _ => None,
+            });
+            word.last().unwrap_or(LastJob::Running)
         }
         Err(error) => LastJob::Unknown(chain(&error)),
     }

@@ -1,39 +1,43 @@
 //! Backups that one Job takes for many tenants: its list, and what it tells in its log.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use futures::AsyncReadExt;
-use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, LogParams};
+use kube::api::{Api, LogParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 use tokio::sync::mpsc;
 
 use super::backup;
 use super::context::Context;
-use crate::api::backup::{BackupReport, ListedTenant, REPORT_LINE};
+use crate::api::backup::{BackupReport, REPORT_LINE};
 use crate::api::{LABEL_SERVER, LABEL_TENANT};
 use crate::apply::objects;
-use crate::desired::backup::{BucketSettings, is_ahead};
-use crate::desired::shared_backup;
+use crate::desired::backup::BucketSettings;
+use crate::desired::shared_backup::{self, Group};
 use crate::error::chain;
 
 /// The longest log that is read: a few hundred bytes for each of ten thousand tenants.
 const LONGEST_LOG: i64 = 16 << 20;
+/// How often a log is tried to be read.
+const MOST_ATTEMPTS: u32 = 10;
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_secs(15);
 
-/// Writes the list and the CronJob of each group, and removes those of groups without tenants.
+/// Writes the list and the CronJob of each group; returns the names of those that are as they should be.
 pub async fn write(
     context: &Context,
     store: &Store<PartialObjectMeta<CronJob>>,
-    tenants: &[(String, String, ListedTenant)],
+    groups: &BTreeMap<String, Group>,
     bucket: &BucketSettings,
-) {
+) -> BTreeSet<String> {
     let (namespace, image) = (&context.settings.namespace, &context.settings.image);
-    let groups = shared_backup::groups(tenants.iter().cloned());
-    for (name, group) in &groups {
+    let mut standing = BTreeSet::new();
+    for (name, group) in groups {
         let job = backup::with_source(context, &group.server, |source| {
             shared_backup::cron_job(name, group, source, bucket, namespace, image)
         });
@@ -46,19 +50,11 @@ pub async fn write(
             tracing::warn!(name, error = chain(&error), "the list of a shared backup was not written");
             continue;
         }
-        backup::write(context, store, job).await;
-    }
-    let known: Vec<_> = store.state().iter().map(|job| job.name_any()).collect();
-    for name in shared_backup::surplus(known.iter().map(String::as_str), &groups) {
-        let remove = async {
-            let how = DeleteParams::background();
-            objects::remove::<CronJob>(&context.client, namespace, &name, &how).await?;
-            objects::remove::<ConfigMap>(&context.client, namespace, &name, &how).await
-        };
-        if let Err(error) = context.gate.pass(&format!("remove CronJob {name}"), remove).await {
-            tracing::warn!(name, error = chain(&error), "a shared backup without tenants was not removed");
+        if backup::write(context, store, job).await {
+            standing.insert(name.clone());
         }
     }
+    standing
 }
 
 /// Whether this is the pod of a shared backup, and at its end.
@@ -68,21 +64,29 @@ pub fn is_ended(pod: &Pod) -> bool {
     is_shared && matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Reads the log of each pod that ended, once.
-pub async fn read_logs(context: &Context, mut ended: mpsc::UnboundedReceiver<Pod>) {
-    let mut read = HashSet::new();
+/// Reads the log of each pod that ended, once; again after a while where that fails.
+pub async fn read_logs(context: &Context, again: mpsc::UnboundedSender<Pod>, mut ended: mpsc::UnboundedReceiver<Pod>) {
+    let mut attempts: HashMap<String, u32> = HashMap::new();
     while let Some(pod) = ended.recv().await {
         let Some(uid) = pod.metadata.uid.clone() else { continue };
-        if read.contains(&uid) {
+        let attempt = attempts.entry(uid).or_default();
+        if *attempt >= MOST_ATTEMPTS {
             continue;
         }
         match log(context, &pod).await {
             Ok(text) => {
-                read.insert(uid);
+                *attempt = MOST_ATTEMPTS;
                 hear(context, &pod, &text);
             }
             Err(error) => {
+                *attempt += 1;
                 tracing::warn!(pod = pod.name_any(), error = chain(&error), "the log of a shared backup was not read");
+                let again = again.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(PAUSE).await;
+                    // A closed channel: the operator is stopping.
+                    let _ = again.send(pod);
+                });
             }
         }
     }
@@ -103,7 +107,7 @@ fn hear(context: &Context, pod: &Pod, text: &str) {
     for report in lines.filter_map(|line| serde_json::from_str::<BackupReport>(line).ok()) {
         // A pod speaks for tenants on its own server only.
         let is_its = context.ledger.server_of_tenant(report.tenant).as_ref() == server;
-        if is_its && !is_ahead(report.ended_at, Timestamp::now()) {
+        if is_its {
             backup::take(context, report);
         }
     }

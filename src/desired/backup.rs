@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::api::backup::BackupReport;
 use crate::api::condition::Reason;
-use crate::api::plan::{PlanBackup, PlanSpec};
+use crate::api::plan::PlanBackup;
 use crate::api::server::DatabaseServerSpec;
 use crate::api::tenant::{Backup, BackupStatus, Retention};
 use crate::api::{LABEL_SERVER, LABEL_TENANT, MANAGED_BY};
@@ -60,12 +60,6 @@ pub struct Wanted {
     pub schedule: String,
     /// The newest of each of so many days, weeks and months.
     pub keep: [i32; 3],
-}
-
-/// As [`wanted`]. None: the Plan is not there. That says nothing, which is not that it asks for nothing: the CronJob, and with
-/// it what is kept, stays as it is.
-pub fn asked(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanSpec>) -> Option<Wanted> {
-    Some(wanted(uuid, tenant, plan?.backup.as_ref()))
 }
 
 /// The schedule as it is written: what the Tenant says, else what its Plan says, else every night.
@@ -483,8 +477,6 @@ mod tests {
         let tenant = Backup { schedule: Some("2 2 * * *".into()), retention: keep(None, Some(5), None), verify: None };
         let id = uuid(1);
         assert_eq!(wanted(id, None, None).keep, [7, 4, 12]);
-        assert_eq!(asked(id, Some(&tenant), None), None, "a Plan that is gone for a moment lets no backups go");
-        assert_eq!(asked(id, None, Some(&PlanSpec::default())), Some(wanted(id, None, None)));
         assert_eq!(wanted(id, None, Some(&plan)), Wanted { schedule: "1 1 * * *".into(), keep: [3, 4, 12] });
         assert_eq!(wanted(id, Some(&tenant), Some(&plan)), Wanted { schedule: "2 2 * * *".into(), keep: [3, 5, 12] });
         let none = Backup { retention: keep(None, Some(0), Some(0)), ..Backup::default() };

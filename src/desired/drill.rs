@@ -25,13 +25,8 @@ const LAST: &str = "last-";
 /// A Job for a delete that failed goes after this time, and another one is made.
 const FAILED_KEPT: i64 = 600;
 
-/// Cron schedule in UTC. What the Tenant says, else what its Plan says, else once a week. None: the Plan is not there, and
-/// nothing is changed.
-pub fn asked(uuid: Uuid, tenant: &TenantSpec, plan: Option<&PlanSpec>) -> Option<String> {
-    plan.map(|plan| wanted(uuid, tenant, Some(plan)))
-}
-
-fn wanted(uuid: Uuid, tenant: &TenantSpec, plan: Option<&PlanSpec>) -> String {
+/// Cron schedule in UTC. What the Tenant says, else what its Plan says, else once a week.
+pub fn wanted(uuid: Uuid, tenant: &TenantSpec, plan: Option<&PlanSpec>) -> String {
     let own = tenant.backup.as_ref().and_then(|backup| backup.verify.as_ref());
     let plans = plan.and_then(|plan| plan.backup.as_ref()?.verify.as_ref());
     backup::spread(own.or(plans).map_or(SCHEDULE, |verify| &verify.schedule), uuid)

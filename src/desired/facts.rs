@@ -285,13 +285,17 @@ pub struct DomainFact {
 /// The Job of the last backup before a delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LastJob {
-    /// There is none.
+    /// There is none, and one may be made.
     #[default]
     Absent,
-    /// It runs, or has ended well.
-    There,
-    /// It has given up.
-    Failed,
+    /// There is none, and as many of other tenants run on the server as may.
+    NotYet,
+    /// It runs.
+    Running,
+    /// It has ended well.
+    Succeeded,
+    /// It has given up, for this reason.
+    Failed(String),
     /// The API server does not say.
     Unknown(String),
 }

@@ -12,7 +12,7 @@ use crate::api::tenant::{CredentialsStatus, DatabaseStatus, TenantState, TenantS
 use super::effect::Health;
 use super::facts::{Facts, LedgerFact, Reach, Refusal, Seen};
 use super::tenant::{ORDER, Outlook};
-use super::{backup, drill, hosts, names, rotation, routing, teardown, workers};
+use super::{backup, drill, hosts, names, rotation, routing, workers};
 
 /// The status that the Tenant is to have. `failure`: what went wrong with an effect just now.
 pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> TenantStatus {
@@ -226,7 +226,6 @@ pub fn next_change(facts: &Facts) -> Option<Timestamp> {
         workers::next_change(facts),
         backup::next_change(facts),
         drill::next_change(facts),
-        teardown::next_change(facts),
     ];
     [lapses, sleeps].into_iter().chain(parts).flatten().min()
 }

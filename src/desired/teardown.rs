@@ -5,7 +5,6 @@
 //! ledger's own clock ends a quarantine (decision D12). `BackupThenDelete` does what `Delete` does, but first the logins are
 //! closed, so that nothing changes any more, and a backup is taken and restored in a rehearsal.
 
-use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::api::ANNOTATION_CONFIRM_DELETE;
@@ -22,8 +21,6 @@ use super::{database, drill, names, registration};
 
 /// How long deleted data can be had back where the Tenant says nothing: seven days.
 const QUARANTINE_SECONDS: i64 = 7 * 24 * 3600;
-/// Whether a Job that failed is gone, so that another one may be made.
-const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// What is to be done next for a Tenant that is being deleted.
 pub fn plan(facts: &Facts) -> Outlook {
@@ -153,28 +150,35 @@ fn last_backup(facts: &Facts, row: &LedgerRow, server: &str, catalogue: &Catalog
             ),
         ));
     };
+    let job = drill::last_name(row.uuid, object_uid);
+    if facts.last_job == LastJob::NotYet {
+        return Some(waiting(
+            "waiting for its turn: the last backups of other tenants on its server are being taken".into(),
+        ));
+    }
     let closing = database::release(row.uuid, catalogue);
     if !closing.is_empty() {
         let batch = Batch::transaction(closing);
         return Some(act(vec![Effect::Sql { server: server.to_owned(), batch }]));
     }
-    let job = drill::last_name(row.uuid, object_uid);
     Some(match &facts.last_job {
         LastJob::Absent => act(vec![Effect::LastBackup { job }]),
-        LastJob::There => {
-            // Takes as long as the data is large, unlike all other waits of a delete.
-            let message =
-                format!("waiting for the last backup, which is taken and restored in a rehearsal by Job {job}");
-            outlook(Health::Progressing(Reason::Deleting, message))
-        }
-        LastJob::Failed => {
+        LastJob::NotYet | LastJob::Running => waiting(format!(
+            "waiting for the last backup, which is taken and restored in a rehearsal by Job {job}; if that takes long: kubectl describe job and its pods in the operator's namespace"
+        )),
+        LastJob::Succeeded => waiting(format!(
+            "the last backup was taken and restored by Job {job}, and its pod has not told so; if that stays, another Job is made within minutes"
+        )),
+        LastJob::Failed(reason) => {
+            let asked = facts.tenant.metadata.deletion_timestamp.as_ref().map(|time| time.0);
             let reports = [&heard.failed, &heard.unrestored].into_iter().flatten();
+            let reports = reports.filter(|report| asked.is_none_or(|asked| report.ended_at >= asked));
             let newest = reports.max_by_key(|report| report.ended_at).and_then(|report| report.error.as_deref());
-            let why = newest.unwrap_or("its pods have not told why: kubectl describe it in the operator's namespace");
+            let why = newest.unwrap_or("its pods have not told why");
             hold(
                 Reason::DeletionBlocked,
                 format!(
-                    "the last backup failed (Job {job}): {why}. The data is untouched, and it is tried again within minutes. {way_out}"
+                    "the last backup failed (Job {job}, {reason}): {why}. The data is untouched, and it is tried again within minutes. {way_out}"
                 ),
             )
         }
@@ -182,9 +186,9 @@ fn last_backup(facts: &Facts, row: &LedgerRow, server: &str, catalogue: &Catalog
     })
 }
 
-/// When a delete has to be looked at again although nothing is heard: a Job that failed is removed after a while.
-pub fn next_change(facts: &Facts) -> Option<Timestamp> {
-    (facts.last_job == LastJob::Failed).then(|| facts.now + LOOK_AGAIN)
+/// Takes as long as the data is large, unlike all other waits of a delete.
+fn waiting(message: String) -> Outlook {
+    outlook(Health::Progressing(Reason::Deleting, message))
 }
 
 /// A claim whose answer was lost has made a database that the ledger does not know of yet.

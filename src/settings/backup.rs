@@ -115,7 +115,7 @@ pub enum BackupAction {
         #[command(flatten)]
         bucket: BucketArguments,
     },
-    /// Reads a backup back and compares its checksum; with --restore it is restored into a scratch database too, and the rows
+    /// Reads a backup back and compares its checksum; with `restore` it is restored into a scratch database too, and the rows
     /// of every table are counted.
     Verify {
         /// Uuid of the tenant.

@@ -86,6 +86,7 @@ impl House {
             server: self.server(),
             login: Login { username: names::BACKUP.into(), password: "of the backup".into() },
             central: None,
+            last: false,
             bucket: self.bucket.clone(),
             programs: Programs(self.directory.path().into()),
             stop: CancellationToken::new(),
@@ -100,6 +101,7 @@ impl House {
                 password: self.fleet.instance.password("provisioner"),
             },
             programs: Programs(self.directory.path().into()),
+            stop: CancellationToken::new(),
         }
     }
 

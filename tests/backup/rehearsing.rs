@@ -7,13 +7,13 @@ use maintenance_os::api::backup::BackupReport;
 use maintenance_os::backup::keys::Part;
 use maintenance_os::backup::manifest::TenantFacts;
 use maintenance_os::backup::retention::Keep;
-use maintenance_os::backup::{Wanted, take_each};
-use maintenance_os::desired::scratch;
+use maintenance_os::backup::{Wanted, take_all, take_each};
+use maintenance_os::desired::{names, scram, scratch};
 use maintenance_os::settings::{Cli, Role};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::house::{House, id};
+use crate::house::{House, eventually, id};
 
 /// Runs `backup` as a Job does, and returns how it ended and what it told.
 async fn run(house: &House, command: &[&str], tenant: Uuid) -> (anyhow::Result<()>, Vec<BackupReport>) {
@@ -74,6 +74,12 @@ async fn a_last_backup_is_taken_and_restored_in_one_go_and_older_ones_stay() {
     };
     assert_eq!(taken.name, restored.name, "it is the one that was taken that was restored");
     assert_eq!(house.good(globex.uuid).await, [before.id, taken.name.clone()]);
+    // A backup of the same night that keeps one only: it keeps the last one before the delete as well.
+    let one = Keep { daily: 1, weekly: 0, monthly: 0 };
+    let second = jiff::Timestamp::now().as_second();
+    eventually("names differ by the second", async || jiff::Timestamp::now().as_second() > second).await;
+    let later = take_all(&house.taker(), std::slice::from_ref(&globex), one).await.remove(0).taken.unwrap();
+    assert_eq!(house.good(globex.uuid).await, [taken.name.clone(), later.id]);
     // Whoever cannot take one restores none either.
     let command = ["last", "--password", "another"];
     let (ended, told) = run(&house, &command, globex.uuid).await;
@@ -106,4 +112,35 @@ async fn of_many_backups_one_that_fails_is_tried_again_hides_no_other_and_keeps_
     assert_eq!(told.len(), 4, "{told:?}");
     assert_eq!(house.good(acme.uuid).await.len(), 2, "of a tenant whose plan is not there nothing is removed");
     assert_eq!(house.good(acme.uuid).await[0], before.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_that_is_stopped_leaves_nothing_and_one_that_was_killed_is_cleared_by_the_next() {
+    let mut house = House::new().await;
+    let acme = house.tenant(0);
+    let manifest = house.taker().take(&acme).await.unwrap();
+    let stopped = house.drill();
+    stopped.stop.cancel();
+    let error = stopped.restore(&house.bucket, acme.uuid, id(&manifest), &manifest).await.unwrap_err();
+    assert!(format!("{error:#}").contains("it was stopped"), "{error:#}");
+    let left = async |house: &mut House| {
+        let catalogue = house.fleet.catalogue().await;
+        catalogue.databases.keys().filter(|name| scratch::made(name).is_some()).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(left(&mut house).await, Vec::<String>::new());
+    // An hour ago; one of another tenant may still be at work, and so may one that somebody is in.
+    let ago = jiff::Timestamp::now().as_second() - 3600;
+    let of = |tenant: Uuid, random: u128| scratch::name(ago, &scratch::id(tenant, Uuid::from_u128(random << 120)));
+    let names = [of(acme.uuid, 1), of(house.tenant(1).uuid, 2), of(acme.uuid, 3)];
+    for name in &names {
+        for batch in scratch::create(name, &scram::verifier("p"), names::PROVISIONER) {
+            house.fleet.run(&batch).await;
+        }
+    }
+    let inside = house.fleet.instance.superuser(&names[2]).await;
+    house.drill().restore(&house.bucket, acme.uuid, id(&manifest), &manifest).await.unwrap();
+    let mut expected = vec![names[1].clone(), names[2].clone()];
+    expected.sort();
+    assert_eq!(left(&mut house).await, expected);
+    drop(inside);
 }

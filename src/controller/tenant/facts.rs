@@ -87,7 +87,7 @@ impl Visit<'_> {
             awake_until: awake.map(|left| now + left),
             sessions,
             backup: context.backups.heard(uuid),
-            last_job: self.last_job(uuid).await,
+            last_job: self.last_job(uuid, server.as_deref()).await,
             attempt: uuid.map(|uuid| context.memory.attempt(uuid)).unwrap_or_default(),
             plan_name: plan.name,
             plan: plan.spec,
@@ -140,13 +140,22 @@ impl Visit<'_> {
     }
 
     /// The Job of a last backup, where one is asked for: nobody else asks.
-    async fn last_job(&self, uuid: Option<Uuid>) -> LastJob {
+    async fn last_job(&self, uuid: Option<Uuid>, server: Option<&str>) -> LastJob {
         let is_asked_for = self.tenant.metadata.deletion_timestamp.is_some()
             && self.tenant.spec.deletion_policy == DeletionPolicy::BackupThenDelete;
-        match uuid.filter(|_| is_asked_for) {
-            Some(uuid) => backup::last_job(self.context, &drill::last_name(uuid, uid(&self.tenant))).await,
-            None => LastJob::Absent,
+        let (Some(uuid), Some(server)) = (uuid, server) else { return LastJob::Absent };
+        let turns = &self.context.backups.turns;
+        if !is_asked_for {
+            turns.give_back(uuid);
+            return LastJob::Absent;
         }
+        let job = backup::last_job(self.context, &drill::last_name(uuid, uid(&self.tenant))).await;
+        match &job {
+            LastJob::Absent if !turns.take(uuid, server) => return LastJob::NotYet,
+            LastJob::Succeeded | LastJob::Failed(_) => turns.give_back(uuid),
+            _ => {}
+        }
+        job
     }
 
     /// Sessions in the tenant's database, where its limit is to shrink: nobody else asks.

@@ -136,6 +136,8 @@ fn next_visit(facts: &Facts, outlook: &Outlook, resync: Duration) -> Action {
     });
     match outlook.trouble() {
         None => Action::requeue([shrinks, by_clock].into_iter().flatten().fold(resync, Duration::min)),
+        // A pod's word wakes it; this is for what nobody tells.
+        Some(Health::Progressing(Reason::Deleting, _)) => Action::requeue(Duration::from_secs(30).min(resync)),
         Some(Health::Blocked(..)) => Action::requeue(Duration::from_secs(15).min(resync)),
         Some(_) => {
             let waits = [&facts.pooler.reach, &facts.routing.reach].into_iter().find_map(|reach| match reach {
