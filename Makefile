@@ -7,7 +7,7 @@ MOS_CACHE ?= $(HOME)/.cache/maintenance-os
 export MOS_CACHE
 export CARGO_TARGET_DIR ?= $(MOS_CACHE)/target
 
-.PHONY: help demo demo-down cluster test test-code test-cluster soak lint generate sqlx bench bench-requests bench-queue
+.PHONY: help demo demo-down cluster test test-code test-cluster soak lint generate sqlx bench bench-requests bench-queue bench-backup
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench-requests: ## The request side's figures alone: host look-up, and many tena
 
 bench-queue: ## Queues and workers alone: the rate of jobs, fairness, and what a worker costs at rest (about 4 min, no cluster)
 	@e2e/bench/bench.sh queue
+
+bench-backup: ## Backups and restores alone, beside pg_dump and pg_restore (about 5 min, no cluster)
+	@e2e/bench/bench.sh backup
 
 generate: ## Writes what is generated: the custom resource definitions, here and in the chart
 	cargo run --quiet --locked --bin maintenance-os -- crds crds

@@ -37,7 +37,9 @@ pub struct BackupMetrics {
     last: Family<OfTenant, Gauge>,
     size: Family<OfTenant, Gauge>,
     seconds: Family<OfTenant, Gauge>,
+    verified: Family<OfTenant, Gauge>,
     failures: Counter,
+    unrestored: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -53,6 +55,10 @@ impl BackupMetrics {
         let took = "How long a tenant's newest backup took";
         registry.register("maintenance_os_backup_duration_seconds", took, self.seconds.clone());
         registry.register("maintenance_os_backup_failures", "Backups that failed", self.failures.clone());
+        let verified = "When a tenant's backup was last restored in a rehearsal, in seconds since 1970";
+        registry.register("maintenance_os_backup_verified_timestamp_seconds", verified, self.verified.clone());
+        let unrestored = "Rehearsals of a restore that failed";
+        registry.register("maintenance_os_backup_rehearsal_failures", unrestored, self.unrestored.clone());
     }
 
     /// Shows a tenant's newest backup; an older one than is shown changes nothing.
@@ -65,6 +71,14 @@ impl BackupMetrics {
         }
     }
 
+    /// Shows when a tenant's backup was last restored in a rehearsal; an older one than is shown changes nothing.
+    pub fn show_verified(&self, tenant: Uuid, ended: Timestamp) {
+        let verified = self.verified.get_or_create_owned(&OfTenant { tenant: tenant.to_string() });
+        if verified.get() <= ended.as_second() {
+            verified.set(ended.as_second());
+        }
+    }
+
     /// Shows how long a tenant's backup took.
     pub fn took(&self, tenant: Uuid, seconds: i64) {
         self.seconds.get_or_create(&OfTenant { tenant: tenant.to_string() }).set(seconds);
@@ -73,14 +87,15 @@ impl BackupMetrics {
     /// Shows nothing of a tenant that is gone.
     pub fn forget(&self, tenant: Uuid) {
         let label = OfTenant { tenant: tenant.to_string() };
-        for family in [&self.last, &self.size, &self.seconds] {
+        for family in [&self.last, &self.size, &self.seconds, &self.verified] {
             family.remove(&label);
         }
     }
 
-    /// Counts a backup that failed.
-    pub fn failed(&self) {
-        self.failures.inc();
+    /// Counts a backup, or the rehearsal of a restore, that failed.
+    pub fn failed(&self, rehearsal: bool) {
+        let counter = if rehearsal { &self.unrestored } else { &self.failures };
+        counter.inc();
     }
 }
 

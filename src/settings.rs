@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::backup::{
-    BackupAction, BackupSettings, BucketArguments, OperatorBackupArguments, RestoreArguments, RetentionArguments,
-    ServerArguments, TenantArguments, VerifyAction,
+    BackupAction, BackupSettings, BucketArguments, OperatorBackupArguments, ProvisionerArguments, RestoreArguments,
+    RetentionArguments, ScratchArguments, ServerArguments, TenantArguments, VerifyAction, ssl_mode,
 };
 pub use self::redis::RedisArguments;
 

@@ -3,6 +3,7 @@
 #   bench.sh                              everything
 #   bench.sh requests                     the request side alone, which needs no cluster
 #   bench.sh queue                        queues and workers alone, which need Redis and no cluster
+#   bench.sh backup                       backups and restores alone, which need PostgreSQL and S3 and no cluster
 #   bench.sh singles|burst|cold|rest|life|rollout …    these sections of the operator's
 source "$(dirname "$0")/../cluster/lib.sh"
 cd "$checkout"
@@ -21,10 +22,12 @@ queue() {
 	"$CARGO_TARGET_DIR/release/bench-queue"
 }
 
+backup() { e2e/bench/backup.sh; }
+
 case ${1:-} in
-	requests | queue) "$1"; exit ;;
+	requests | queue | backup) "$1"; exit ;;
 esac
 MOS_PROFILE=release e2e/demo/demo.sh > "$logs/bench-demo.log" 2>&1 || { tail -n 40 "$logs/bench-demo.log" >&2; die "the demo did not come up"; }
 cargo build --quiet --locked --release --workspace --bin bench
 KUBECONFIG=$cluster/admin.kubeconfig "$CARGO_TARGET_DIR/release/bench" "$@"
-[ $# -gt 0 ] || { requests && queue; }
+[ $# -gt 0 ] || { requests && queue && backup; }

@@ -130,6 +130,10 @@ reasons! {
     BackupOverdue,
     /// A backup, or its restore, failed; the message says why.
     BackupFailed,
+    /// A backup did not restore in a rehearsal, or none was rehearsed in time.
+    RestoreUnverified,
+    /// Being deleted; nothing to do but wait.
+    Deleting,
     /// The delete is held; the message says by what.
     DeletionBlocked,
     /// No app endpoint is ready.

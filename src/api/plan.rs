@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::tenant::Retention;
+use super::tenant::{Retention, Verify};
 
 /// A plan: price, features, limits, and the sizes that follow from them.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -166,7 +166,7 @@ pub enum WorkerMode {
 /// Backups of tenants on this plan.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanBackup {
-    /// PerTenant: a CronJob each. Shared: one CronJob per server, which is not made yet: these tenants get one each too.
+    /// PerTenant: a CronJob each. Shared: one CronJob for all of them on a server, two at a time.
     #[serde(default)]
     pub mode: BackupMode,
     /// Cron schedule in UTC; `H` is spread by hash.
@@ -177,6 +177,9 @@ pub struct PlanBackup {
     /// How many to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// When the newest backup of each is restored into a scratch database; every week where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
 }
 
 /// How backups are run.

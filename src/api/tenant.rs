@@ -94,11 +94,12 @@ pub struct TenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
 
-    /// What a delete of this object does to the data: Retain keeps it, Delete puts it into quarantine and then drops it.
+    /// What a delete of this object does to the data: Retain keeps it, Delete puts it into quarantine and then
+    /// drops it, BackupThenDelete does so once a last backup was taken and is known to restore.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// How long deleted data can be had back (policy Delete), as `168h`.
+    /// How long deleted data can be had back (policies Delete and BackupThenDelete), as `168h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 24), regex(pattern = crate::api::DURATION_PATTERN))]
     pub quarantine: Option<String>,
@@ -133,8 +134,18 @@ pub enum DeletionPolicy {
     /// The data stays; logins, entry and routing go. Had back by a Tenant with `spec.uuid`.
     #[default]
     Retain,
+    /// The logins are closed, a last backup is taken and restored in a rehearsal, and only then it goes on as with Delete.
+    /// Until that backup is there the object stays and says why.
+    BackupThenDelete,
     /// The data is closed off and renamed, and dropped when the quarantine has passed.
     Delete,
+}
+
+impl DeletionPolicy {
+    /// Whether the data goes in the end.
+    pub const fn destroys(self) -> bool {
+        matches!(self, Self::BackupThenDelete | Self::Delete)
+    }
 }
 
 /// One of the customer's own hosts.
@@ -184,8 +195,7 @@ pub struct Backup {
     /// How many to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
-    /// Restores into a scratch database to prove that the backup is good. Not done by schedule yet: `maintenance-os backup verify`
-    /// does it.
+    /// When the newest backup is restored into a scratch database, to prove that it can be; every week where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
 }
@@ -208,10 +218,11 @@ pub struct Retention {
 }
 
 /// When a restore is rehearsed.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verify {
-    /// Cron schedule; `H` is spread by hash.
+    /// Cron schedule in UTC; `H` is spread by hash.
     #[schemars(length(min = 9, max = 64))]
+    #[x_kube(validation = Rule::new(crate::api::SCHEDULE_RULE).message("backup.verify.schedule must be a cron schedule of five fields, as H 5 * * 0 (UTC; H is a minute of the tenant's own, H(1-3) a number from a range)"))]
     pub schedule: String,
 }
 
@@ -318,4 +329,47 @@ pub struct BackupStatus {
     /// SHA-256 of the dump in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// The newest rehearsal of a restore that went well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<VerifiedStatus>,
+    /// The newest rehearsal that did not, until one goes well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<UnverifiedStatus>,
+    /// The backup that was taken, and restored in a rehearsal, for the delete of this object (BackupThenDelete).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_delete: Option<BeforeDeleteStatus>,
+}
+
+/// A backup that was restored into a scratch database and had every row of its manifest.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedStatus {
+    /// When (RFC 3339).
+    pub at: String,
+    /// The backup's name in the bucket.
+    pub name: String,
+    /// How long the restore took, as `1.25s`.
+    pub took: String,
+}
+
+/// A rehearsal that failed.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UnverifiedStatus {
+    /// When (RFC 3339).
+    pub at: String,
+    /// Why.
+    pub error: String,
+}
+
+/// The last backup before a delete.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BeforeDeleteStatus {
+    /// The Job that took it; its name is of this very object.
+    pub job: String,
+    /// The backup's name in the bucket.
+    pub name: String,
+    /// When it was restored in a rehearsal (RFC 3339).
+    pub verified_at: String,
 }

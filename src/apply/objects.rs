@@ -43,6 +43,29 @@ where
     applied.map(drop).map_err(|source| ApplyError::kubernetes(format!("apply {kind} {namespace}/{name}"), source))
 }
 
+/// Creates an object of the operator's namespace whose name says all that it is for; one of that name is left as it is.
+///
+/// # Errors
+/// The API server refused it or did not answer.
+pub async fn create<K>(client: &Client, namespace: &str, object: &K) -> Result<(), ApplyError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    match Api::<K>::namespaced(client.clone(), namespace).create(&parameters, object).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(source) => {
+            let name = object.name_any();
+            Err(ApplyError::kubernetes(format!("create {} {namespace}/{name}", K::kind(&())), source))
+        }
+    }
+}
+
 /// Whether an object is there as we would write it, as far as its note says.
 pub fn is_same<K: Resource<DynamicType = ()> + Serialize>(known: &ObjectMeta, object: &K) -> bool {
     let noted = known.annotations.as_ref().and_then(|annotations| annotations.get(ANNOTATION_HASH));

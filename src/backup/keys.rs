@@ -1,4 +1,5 @@
-//! Where a backup lies in the bucket: `backups/tenants/<uuid>/<UTC stamp>-<id>.dump`, its manifest beside it as `.json`.
+//! Where a backup lies in the bucket: `backups/tenants/<uuid>/<UTC stamp>-<id>.dump`, its manifest beside it as `.json`; those
+//! of the central database in `backups/central/`.
 //!
 //! The tenant's uuid is in the key, in the manifest and in the mark of the database that was read; all three are compared,
 //! so that no tenant's backup is ever taken for another's.
@@ -72,9 +73,13 @@ impl Part {
     }
 }
 
-/// `backups/tenants/<uuid>`: everything of a tenant lies below it.
+/// Stands for the central database where a tenant's uuid is asked for: what makes, lists, keeps and proves backups is the
+/// same. No tenant has it, uuids that are minted are random.
+pub const CENTRAL: Uuid = Uuid::nil();
+
+/// `backups/tenants/<uuid>`, or `backups/central`: everything of a tenant lies below it.
 pub fn folder(tenant: Uuid) -> String {
-    format!("backups/tenants/{tenant}")
+    if tenant == CENTRAL { "backups/central".to_owned() } else { format!("backups/tenants/{tenant}") }
 }
 
 /// The key of one object.

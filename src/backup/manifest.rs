@@ -38,6 +38,9 @@ pub struct Manifest {
     pub ended_at: Timestamp,
     /// What made it.
     pub tools: Tools,
+    /// The last one before a delete: it is never removed by the rules that others are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     /// SHA-256, in hex, of this document with an empty text here.
     pub checksum: String,
 }
@@ -203,6 +206,7 @@ pub(super) mod tests {
             started_at: "2026-11-26T02:17:00.123456Z".parse().unwrap(),
             ended_at: "2026-11-26T02:17:03Z".parse().unwrap(),
             tools: Tools { maintenance_os: "0.1.0".into(), pg_dump: "pg_dump (PostgreSQL) 17.6".into() },
+            kept: false,
             checksum: String::new(),
         }
     }

@@ -1,20 +1,24 @@
-//! Backups of tenants that are known to restore: `maintenance-os backup run`, `list`, `verify`, `restore`.
+//! Backups of tenants that are known to restore: `maintenance-os backup run`, `rehearse`, `last`, `list`, `verify`, `restore`.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`keys`], [`manifest`], [`retention`] | names in the bucket, what makes a dump a backup, what may go: pure |
 //! | [`bucket`] | the bucket |
 //! | [`server`], [`programs`] | PostgreSQL; `pg_dump` and `pg_restore` |
+//! | [`central`] | where the central database is |
 //! | [`take`], [`shelf`], [`verify`] | takes one, looks at all of a tenant, proves one |
+//! | [`report`] | tells the operator what came of it |
 //! | [`restore`] | brings one back beside the live database |
 //!
 //! A backup is a dump *with a manifest that is sound*. Whatever is not is never counted, so that the last good one is never
 //! pushed out by a bad one.
 
 pub mod bucket;
+pub mod central;
 pub mod keys;
 pub mod manifest;
 pub mod programs;
+pub mod report;
 pub mod restore;
 pub mod retention;
 pub mod server;
@@ -22,11 +26,11 @@ pub mod shelf;
 pub mod take;
 pub mod verify;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -34,15 +38,19 @@ use self::bucket::Bucket;
 use self::keys::BackupId;
 use self::manifest::{Manifest, TenantFacts};
 use self::programs::Programs;
+use self::report::write_report;
 use self::restore::Restorer;
 use self::retention::Keep;
 use self::server::{Login, Server};
 use self::shelf::{Entry, Shelf};
 use self::take::Taker;
-use self::verify::Drill;
-use crate::api::backup::{BackupReport, BackupTaken, LONGEST_ERROR};
+use self::verify::{Drill, Rehearsed};
+use crate::api::backup::ListedTenant;
 use crate::desired::names;
-use crate::settings::{BackupAction, BackupSettings, RestoreArguments, ServerArguments, TenantArguments, VerifyAction};
+use crate::settings::{
+    BackupAction, BackupSettings, BucketArguments, ProvisionerArguments, RestoreArguments, ScratchArguments,
+    ServerArguments, TenantArguments, VerifyAction,
+};
 
 /// Tenants whose backups are taken at the same time.
 const AT_A_TIME: usize = 2;
@@ -53,25 +61,43 @@ const AT_A_TIME: usize = 2;
 /// It was not done, for at least one tenant.
 pub async fn run(settings: BackupSettings, stop: CancellationToken) -> anyhow::Result<()> {
     match settings.action {
-        BackupAction::Run { tenants, bucket, server, password, retention, report } => {
-            let taker = Taker {
-                bucket: Bucket::new(&bucket.settings())?,
-                programs: Programs(server.programs.clone()),
-                server: server_of(&server),
-                login: Login { username: names::BACKUP.into(), password },
-                stop,
+        BackupAction::Run { tenants, bucket, server, password, retention, report, report_lines } => {
+            let taker = taker(&bucket, &server, password, stop)?;
+            let wanted = wanted(&tenants, retention.keep())?;
+            let told = |outcome: &Outcome| {
+                if report_lines {
+                    report::print_line(&outcome.report());
+                }
             };
-            let outcomes = take_all(&taker, &tenants_of(&tenants)?, retention.keep()).await;
-            if let Some(path) = report {
-                write_report(&path, &outcomes)?;
-            }
-            let failed = outcomes.iter().filter(|outcome| outcome.taken.is_err()).count();
-            ensure!(
-                failed == 0,
-                "{failed} of {} backups were not taken; what was there before is untouched",
-                outcomes.len()
-            );
+            let outcomes = take_each(&taker, &wanted, &told).await;
+            tell(report.as_deref(), &outcomes)?;
+            ensure!(outcomes.len() == wanted.len(), "it was stopped after {} of {}", outcomes.len(), wanted.len());
             Ok(())
+        }
+        BackupAction::Central { bucket, central_url, central_ca, programs, retention, report } => {
+            let (server, login, database) = central::parse(&central_url, central_ca)?;
+            let (bucket, programs) = (Bucket::new(&bucket.settings())?, Programs(programs));
+            let taker = Taker { bucket, programs, server, login, central: Some(database), last: false, stop };
+            let central = TenantFacts { uuid: keys::CENTRAL, name: "central".into() };
+            tell(report.as_deref(), &take_all(&taker, &[central], retention.keep()).await)
+        }
+        BackupAction::Rehearse { tenant, bucket, scratch, report } => {
+            let bucket = Bucket::new(&bucket.settings())?;
+            let rehearsed = drill(&scratch, stop).rehearse(&bucket, tenant, None).await;
+            write_report(report.as_deref(), &[report::of_rehearsal(tenant, &rehearsed)])?;
+            rehearsed.map(drop)
+        }
+        BackupAction::Last { tenant, name, bucket, scratch, password, report } => {
+            let taker = Taker { last: true, ..taker(&bucket, &scratch.server, password, stop.clone())? };
+            let tenant = TenantFacts { uuid: tenant, name };
+            let taken = taker.take(&tenant).await;
+            let outcome = Outcome { tenant, taken };
+            let mut reports = vec![outcome.report()];
+            let rehearsed = rehearse_taken(&taker.bucket, &drill(&scratch, stop), &outcome).await;
+            reports.extend(rehearsed.as_ref().map(|rehearsed| report::of_rehearsal(outcome.tenant.uuid, rehearsed)));
+            write_report(report.as_deref(), &reports)?;
+            outcome.taken?;
+            rehearsed.unwrap_or_else(|| bail!("nothing was rehearsed")).map(drop)
         }
         BackupAction::List { tenant, bucket } => {
             print!("{}", listing(&Shelf::read(&Bucket::new(&bucket.settings())?, tenant).await?));
@@ -79,7 +105,7 @@ pub async fn run(settings: BackupSettings, stop: CancellationToken) -> anyhow::R
         }
         BackupAction::Verify { tenant, id, bucket, restore } => {
             let bucket = Bucket::new(&bucket.settings())?;
-            verify_one(&bucket, tenant, id, restore.as_ref()).await
+            verify_one(&bucket, tenant, id, restore.as_ref(), stop).await
         }
         BackupAction::Restore(arguments) => restore_one(&arguments, stop).await,
     }
@@ -110,6 +136,50 @@ async fn restore_one(arguments: &RestoreArguments, stop: CancellationToken) -> a
     }
 }
 
+fn taker(
+    bucket: &BucketArguments,
+    server: &ServerArguments,
+    password: String,
+    stop: CancellationToken,
+) -> anyhow::Result<Taker> {
+    Ok(Taker {
+        bucket: Bucket::new(&bucket.settings())?,
+        programs: Programs(server.programs.clone()),
+        server: server_of(server),
+        login: Login { username: names::BACKUP.into(), password },
+        central: None,
+        last: false,
+        stop,
+    })
+}
+
+fn drill(scratch: &ScratchArguments, stop: CancellationToken) -> Drill {
+    let ProvisionerArguments { provisioner, provisioner_password } = scratch.provisioner.clone();
+    Drill {
+        server: server_of(&scratch.server),
+        provisioner: Login { username: provisioner, password: provisioner_password },
+        programs: Programs(scratch.server.programs.clone()),
+        stop,
+    }
+}
+
+fn tell(report: Option<&Path>, outcomes: &[Outcome]) -> anyhow::Result<()> {
+    write_report(report, &outcomes.iter().map(Outcome::report).collect::<Vec<_>>())?;
+    let failed = outcomes.iter().filter(|outcome| outcome.taken.is_err()).count();
+    ensure!(failed == 0, "{failed} of {} backups were not taken; what was there before is untouched", outcomes.len());
+    Ok(())
+}
+
+/// Restores the very backup that was taken, and no other.
+async fn rehearse_taken(bucket: &Bucket, drill: &Drill, outcome: &Outcome) -> Option<anyhow::Result<Rehearsed>> {
+    let manifest = outcome.taken.as_ref().ok()?;
+    let rehearsed = async {
+        let id = manifest.id.parse().context("reading the name of the backup that was just taken")?;
+        drill.rehearse(bucket, outcome.tenant.uuid, Some(id)).await
+    };
+    Some(rehearsed.await)
+}
+
 /// What came of one tenant's backup.
 pub struct Outcome {
     /// Whose.
@@ -125,27 +195,67 @@ async fn prune(taker: &Taker, tenant: Uuid, keep: Keep, taken: &Manifest) -> any
 
 /// Takes a backup of each tenant, two at a time, and removes of each what need not be kept. One that fails hides no other.
 pub async fn take_all(taker: &Taker, tenants: &[TenantFacts], keep: Keep) -> Vec<Outcome> {
-    let one = async |tenant: &TenantFacts| {
-        let taken = taker.take(tenant).await;
-        match &taken {
-            Ok(manifest) => {
-                tracing::info!(tenant = %tenant.uuid, name = tenant.name, backup = manifest.id, size = manifest.dump.size, "backed up");
-                // The backup is there; that old ones could not be removed does not take it away.
-                match prune(taker, tenant.uuid, keep, manifest).await {
-                    Ok(0) => {}
-                    Ok(removed) => tracing::info!(tenant = %tenant.uuid, removed, "removed old backups"),
-                    Err(error) => {
-                        tracing::warn!(tenant = %tenant.uuid, error = format!("{error:#}"), "old backups were not removed");
-                    }
+    let wanted: Vec<_> = tenants.iter().map(|tenant| Wanted { tenant: tenant.clone(), keep: Some(keep) }).collect();
+    pass(taker, wanted.iter(), &|_| {}).await
+}
+
+/// A backup that is to be taken.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Whose.
+    pub tenant: TenantFacts,
+    /// What is kept of the older ones; None: all.
+    pub keep: Option<Keep>,
+}
+
+/// As [`take_all`], and calls `told` as each is done. Of several, those that failed are tried once more when the others are
+/// done.
+pub async fn take_each(taker: &Taker, wanted: &[Wanted], told: &impl Fn(&Outcome)) -> Vec<Outcome> {
+    let mut outcomes = pass(taker, wanted.iter(), told).await;
+    if wanted.len() < 2 || taker.stop.is_cancelled() {
+        return outcomes;
+    }
+    let failed: BTreeSet<_> =
+        outcomes.extract_if(.., |outcome| outcome.taken.is_err()).map(|outcome| outcome.tenant.uuid).collect();
+    let again = wanted.iter().filter(|wanted| failed.contains(&wanted.tenant.uuid));
+    outcomes.extend(pass(taker, again, told).await);
+    outcomes
+}
+
+async fn pass(taker: &Taker, wanted: impl Iterator<Item = &Wanted>, told: &impl Fn(&Outcome)) -> Vec<Outcome> {
+    let one = async |wanted: &Wanted| {
+        let outcome = take_one(taker, wanted).await;
+        told(&outcome);
+        outcome
+    };
+    // Whoever is stopped begins no other.
+    let wanted = stream::iter(wanted).take_while(|_| std::future::ready(!taker.stop.is_cancelled()));
+    wanted.map(one).buffer_unordered(AT_A_TIME).collect().await
+}
+
+async fn take_one(taker: &Taker, Wanted { tenant, keep }: &Wanted) -> Outcome {
+    let taken = taker.take(tenant).await;
+    match (&taken, keep) {
+        (Ok(manifest), keep) => {
+            tracing::info!(tenant = %tenant.uuid, name = tenant.name, backup = manifest.id, size = manifest.dump.size, "backed up");
+            let pruned = match keep {
+                Some(keep) => prune(taker, tenant.uuid, *keep, manifest).await,
+                None => Ok(0),
+            };
+            // The backup is there; that old ones could not be removed does not take it away.
+            match pruned {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(tenant = %tenant.uuid, removed, "removed old backups"),
+                Err(error) => {
+                    tracing::warn!(tenant = %tenant.uuid, error = format!("{error:#}"), "old backups were not removed");
                 }
             }
-            Err(error) => {
-                tracing::error!(tenant = %tenant.uuid, name = tenant.name, error = format!("{error:#}"), "no backup");
-            }
         }
-        Outcome { tenant: tenant.clone(), taken }
-    };
-    stream::iter(tenants).map(one).buffer_unordered(AT_A_TIME).collect().await
+        (Err(error), _) => {
+            tracing::error!(tenant = %tenant.uuid, name = tenant.name, error = format!("{error:#}"), "no backup");
+        }
+    }
+    Outcome { tenant: tenant.clone(), taken }
 }
 
 async fn verify_one(
@@ -153,17 +263,13 @@ async fn verify_one(
     tenant: Uuid,
     id: Option<BackupId>,
     restore: Option<&VerifyAction>,
+    stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (id, manifest) = verify::find(bucket, tenant, id).await?;
     verify::checksum(bucket, tenant, id, &manifest).await?;
     println!("{id}: {} bytes, checksum as written", manifest.dump.size);
-    if let Some(VerifyAction::Restore { server, provisioner, provisioner_password }) = restore {
-        let drill = Drill {
-            server: server_of(server),
-            provisioner: Login { username: provisioner.clone(), password: provisioner_password.clone() },
-            programs: Programs(server.programs.clone()),
-        };
-        let took = drill.restore(bucket, tenant, id, &manifest).await?;
+    if let Some(VerifyAction::Restore(scratch)) = restore {
+        let took = drill(scratch, stop).restore(bucket, tenant, id, &manifest).await?;
         let (tables, rows) = (manifest.rows.len(), manifest.rows.values().sum::<i64>());
         println!("{id}: restored in {:.1} s, {tables} tables with {rows} rows as in the manifest", took.as_secs_f64());
     }
@@ -197,47 +303,25 @@ fn server_of(arguments: &ServerArguments) -> Server {
     }
 }
 
-fn tenants_of(arguments: &TenantArguments) -> anyhow::Result<Vec<TenantFacts>> {
-    let one = arguments.tenant.map(|uuid| TenantFacts { uuid, name: arguments.name.clone() });
-    let mut tenants: Vec<TenantFacts> = one.into_iter().collect();
+fn wanted(arguments: &TenantArguments, keep: Keep) -> anyhow::Result<Vec<Wanted>> {
+    let facts = |uuid, name: &str| TenantFacts { uuid, name: name.to_owned() };
+    let one = arguments.tenant.map(|uuid| Wanted { tenant: facts(uuid, &arguments.name), keep: Some(keep) });
+    let mut wanted: Vec<_> = one.into_iter().collect();
     if let Some(path) = &arguments.tenants {
         let text = std::fs::read(path).with_context(|| format!("reading the tenants' file {}", path.display()))?;
-        let listed: Vec<TenantFacts> = serde_json::from_slice(&text).with_context(|| {
-            format!("reading the tenants' file {}: it must be a list of objects with uuid and name", path.display())
+        let listed: Vec<ListedTenant> = serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "reading the tenants' file {}: it must be a list of objects with uuid, name and keep",
+                path.display()
+            )
         })?;
-        tenants.extend(listed);
+        wanted.extend(listed.iter().map(|listed| {
+            let keep = listed.keep.map(|keep| {
+                let [daily, weekly, monthly] = keep.map(|count| usize::try_from(count).unwrap_or_default());
+                Keep { daily, weekly, monthly }
+            });
+            Wanted { tenant: facts(listed.uuid, &listed.name), keep }
+        }));
     }
-    Ok(tenants)
-}
-
-fn write_report(path: &Path, outcomes: &[Outcome]) -> anyhow::Result<()> {
-    let report: Vec<_> = outcomes.iter().map(Outcome::report).collect();
-    let text = serde_json::to_vec(&report).context("writing the report")?;
-    std::fs::write(path, text).with_context(|| format!("writing the report {}", path.display()))
-}
-
-impl Outcome {
-    /// What the operator is told.
-    pub fn report(&self) -> BackupReport {
-        let tenant = self.tenant.uuid;
-        match &self.taken {
-            Ok(manifest) => BackupReport {
-                tenant,
-                ended_at: manifest.ended_at,
-                taken: Some(BackupTaken {
-                    name: manifest.id.clone(),
-                    size: manifest.dump.size,
-                    sha256: manifest.dump.sha256.clone(),
-                    seconds: manifest.ended_at.duration_since(manifest.started_at).as_secs(),
-                }),
-                error: None,
-            },
-            Err(error) => BackupReport {
-                tenant,
-                ended_at: Timestamp::now(),
-                taken: None,
-                error: Some(format!("{error:#}").chars().take(LONGEST_ERROR).collect()),
-            },
-        }
-    }
+    Ok(wanted)
 }

@@ -248,6 +248,7 @@ mod tests {
             },
             dump: DumpFacts { key: "k".into(), format: "custom".into(), size: 7, sha256: "a".repeat(64) },
             rows: (0..tables).map(|table| (format!("public.table_{table:04}"), 1_000_000)).collect(),
+            kept: false,
             started_at: Timestamp::UNIX_EPOCH,
             ended_at: Timestamp::UNIX_EPOCH,
             tools: Tools { maintenance_os: "1".into(), pg_dump: "17".into() },

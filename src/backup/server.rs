@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use crate::api::server::SslMode;
 use crate::desired::database::Mark;
-use crate::desired::names;
 use crate::desired::sql::identifier;
 
 /// Said when a connection begins, because it wins over what somebody set for the database or the role: limits that would cut
@@ -132,39 +131,31 @@ pub struct Snapshot {
     pub system_identifier: String,
     /// PostgreSQL's version.
     pub version: String,
-    /// The mark on the database.
-    pub mark: Mark,
+    /// The schema in it.
+    pub schema: String,
 }
 
 impl Snapshot {
-    /// Opens the tenant's database and holds the moment.
+    /// Opens `database` and holds the moment. It has to be the tenant's, or the central one where `tenant` is
+    /// [`CENTRAL`](super::keys::CENTRAL).
     ///
     /// # Errors
-    /// The server is away, is another one, or the database is not marked as the tenant's.
-    pub async fn open(server: &Server, login: &Login, tenant: Uuid) -> anyhow::Result<Self> {
-        let database = names::database(tenant);
-        let mut connection = server.connect(login, &database).await?;
+    /// The server is away, is another one, or the database is not what it should be.
+    pub async fn open(server: &Server, login: &Login, database: &str, tenant: Uuid) -> anyhow::Result<Self> {
+        let mut connection = server.connect(login, database).await?;
         let (system_identifier, version) = server.identify(&mut connection).await?;
         calm(&mut connection).await?;
-        let comment: Option<String> = sqlx::query_scalar(
-            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()",
-        )
-        .fetch_one(&mut connection)
-        .await
-        .with_context(|| format!("reading the mark of database {database}"))?;
-        let mark = match comment.as_deref().map(Mark::parse) {
-            Some(Some(mark)) if mark.uuid == tenant => mark,
-            Some(Some(mark)) => {
-                bail!("database {database} is marked as tenant {}: nothing was read from it", mark.uuid)
-            }
-            _ => bail!("database {database} carries no mark of ours: nothing was read from it"),
+        let schema = if tenant == super::keys::CENTRAL {
+            central(&mut connection, database).await?
+        } else {
+            marked(&mut connection, database, tenant).await?.schema
         };
         let held = async {
             sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut connection).await?;
             sqlx::query_scalar("SELECT pg_export_snapshot()").fetch_one(&mut connection).await
         };
         let id = held.await.with_context(|| format!("holding a snapshot of database {database}"))?;
-        Ok(Self { connection, id, system_identifier, version, mark })
+        Ok(Self { connection, id, system_identifier, version, schema })
     }
 
     /// Rows of every table in this moment.
@@ -174,6 +165,31 @@ impl Snapshot {
     pub async fn rows(&mut self) -> anyhow::Result<BTreeMap<String, i64>> {
         rows(&mut self.connection).await
     }
+}
+
+/// The mark of a tenant's database.
+async fn marked(connection: &mut PgConnection, database: &str, tenant: Uuid) -> anyhow::Result<Mark> {
+    let comment: Option<String> = sqlx::query_scalar(
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()",
+    )
+    .fetch_one(connection)
+    .await
+    .with_context(|| format!("reading the mark of database {database}"))?;
+    match comment.as_deref().map(Mark::parse) {
+        Some(Some(mark)) if mark.uuid == tenant => Ok(mark),
+        Some(Some(mark)) => bail!("database {database} is marked as tenant {}: nothing was read from it", mark.uuid),
+        _ => bail!("database {database} carries no mark of ours: nothing was read from it"),
+    }
+}
+
+/// The schema of the central database: its newest migration.
+async fn central(connection: &mut PgConnection, database: &str) -> anyhow::Result<String> {
+    let newest = "SELECT max(version)::text FROM public._sqlx_migrations WHERE success AND to_regclass('public.subscriptions') IS NOT NULL";
+    let newest: Option<String> = sqlx::query_scalar(newest)
+        .fetch_one(connection)
+        .await
+        .with_context(|| format!("looking whether {database} is a central database"))?;
+    newest.with_context(|| format!("database {database} is no central database: nothing was read from it"))
 }
 
 /// As [`CALM`], for what PostgreSQL knows since 17 only.

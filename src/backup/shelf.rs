@@ -67,9 +67,14 @@ impl Shelf {
         Ok(shelf)
     }
 
-    /// The newest backup.
-    pub fn newest(&self) -> Option<(BackupId, &Manifest)> {
-        self.good().next_back()
+    /// The newest backup; one of a clock that ran ahead only where there is no other.
+    pub fn newest(&self, now: Timestamp) -> Option<(BackupId, &Manifest)> {
+        self.good().rfind(|(id, _)| !desired::is_ahead(id.began, now)).or_else(|| self.good().next_back())
+    }
+
+    /// Whether it is the last one before a delete.
+    fn is_last(&self, id: BackupId) -> bool {
+        matches!(self.entries.get(&id), Some(Entry::Good(manifest)) if manifest.kept)
     }
 
     /// Backups, oldest first.
@@ -87,7 +92,7 @@ impl Shelf {
         let abandoned =
             self.unsealed.iter().filter(|(id, modified)| *id < newest && now.duration_since(**modified) > ABANDONED);
         let surplus = retention::surplus(&good, keep).into_iter().chain(abandoned.map(|(id, _)| *id));
-        surplus.filter(|id| *id != taken).collect()
+        surplus.filter(|id| *id != taken && !self.is_last(*id)).collect()
     }
 }
 

@@ -28,6 +28,10 @@ pub struct Taker {
     pub server: Server,
     /// As whom.
     pub login: Login,
+    /// Name of the central database, where that is what is read.
+    pub central: Option<String>,
+    /// They are the last ones before a delete.
+    pub last: bool,
     /// Where it is written.
     pub bucket: Bucket,
     /// `pg_dump`.
@@ -57,11 +61,12 @@ impl Taker {
 
     async fn dump(&self, tenant: &TenantFacts, id: BackupId) -> anyhow::Result<Manifest> {
         let started_at = Timestamp::now();
-        let mut snapshot = Snapshot::open(&self.server, &self.login, tenant.uuid).await?;
+        let database = self.database(tenant.uuid)?;
+        let mut snapshot = Snapshot::open(&self.server, &self.login, &database, tenant.uuid).await?;
         let key = keys::key(tenant.uuid, id, Part::Dump);
         let mut upload = self.bucket.begin(&key).await?;
         let dumped = tokio::select! {
-            dumped = self.stream(tenant.uuid, &mut snapshot, &mut upload) => dumped,
+            dumped = self.stream(&database, &mut snapshot, &mut upload) => dumped,
             () = self.stop.cancelled() => Err(anyhow::anyhow!("it was stopped")),
         };
         let rows = match dumped {
@@ -81,8 +86,8 @@ impl Taker {
                 name: self.server.name.clone(),
                 system_identifier: snapshot.system_identifier,
                 version: snapshot.version,
-                database: crate::desired::names::database(tenant.uuid),
-                schema_version: snapshot.mark.schema,
+                database,
+                schema_version: snapshot.schema,
             },
             dump: DumpFacts { key, format: "custom".into(), size: written.size, sha256: written.sha256 },
             rows,
@@ -92,26 +97,34 @@ impl Taker {
                 maintenance_os: env!("CARGO_PKG_VERSION").into(),
                 pg_dump: self.programs.version("pg_dump").await?,
             },
+            kept: self.last,
             checksum: String::new(),
         };
         self.seal(tenant.uuid, id, &manifest).await
     }
 
+    fn database(&self, tenant: Uuid) -> anyhow::Result<String> {
+        if tenant == keys::CENTRAL {
+            self.central.clone().context("the central database was not named")
+        } else {
+            Ok(crate::desired::names::database(tenant))
+        }
+    }
+
     /// Runs `pg_dump` to its end into `upload`, and counts the rows of the same moment meanwhile.
     async fn stream(
         &self,
-        tenant: Uuid,
+        database: &str,
         snapshot: &mut Snapshot,
         upload: &mut Upload,
     ) -> anyhow::Result<BTreeMap<String, i64>> {
-        let database = crate::desired::names::database(tenant);
         let arguments = [
             "--format=custom".to_owned(),
             format!("--snapshot={}", snapshot.id),
             "--lock-wait-timeout=60s".to_owned(),
             "--no-password".to_owned(),
         ];
-        let environment = self.server.environment(&self.login, &database);
+        let environment = self.server.environment(&self.login, database);
         let mut child = self.programs.start("pg_dump", &arguments, environment, Stdio::null())?;
         let mut output = child.stdout.take().context("pg_dump has no output")?;
         let errors = child.stderr.take();

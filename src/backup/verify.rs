@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::io::AsyncWriteExt;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::bucket::{Bucket, Hashed};
@@ -20,6 +21,8 @@ use crate::desired::{scram, scratch};
 
 /// Scratch databases of this age were left by something that was killed.
 const LEFT_BEHIND: i64 = 24 * 3600;
+/// Nobody is in a scratch database for a moment, after it was made and before it is compared: no longer than this.
+const BETWEEN_STEPS: i64 = 300;
 
 /// The manifest of one backup of `tenant`: of the newest, or of `id`.
 ///
@@ -28,7 +31,7 @@ const LEFT_BEHIND: i64 = 24 * 3600;
 pub async fn find(bucket: &Bucket, tenant: Uuid, id: Option<BackupId>) -> anyhow::Result<(BackupId, Manifest)> {
     let Some(id) = id else {
         let shelf = Shelf::read(bucket, tenant).await?;
-        let newest = shelf.newest().map(|(id, manifest)| (id, manifest.clone()));
+        let newest = shelf.newest(Timestamp::now()).map(|(id, manifest)| (id, manifest.clone()));
         return newest.with_context(|| format!("tenant {tenant} has no backup in bucket {}", bucket.name()));
     };
     let key = keys::key(tenant, id, Part::Manifest);
@@ -69,9 +72,31 @@ pub struct Drill {
     pub provisioner: Login,
     /// `pg_restore`.
     pub programs: Programs,
+    /// Ends it, with nothing left behind.
+    pub stop: CancellationToken,
+}
+
+/// A backup that restores.
+#[derive(Clone, Copy, Debug)]
+pub struct Rehearsed {
+    /// Its name.
+    pub id: BackupId,
+    /// How long the restore took.
+    pub took: Duration,
 }
 
 impl Drill {
+    /// Restores one backup of `tenant`, without `id` the newest, as [`Self::restore`].
+    ///
+    /// # Errors
+    /// There is none, or it does not restore to what was there.
+    pub async fn rehearse(&self, bucket: &Bucket, tenant: Uuid, id: Option<BackupId>) -> anyhow::Result<Rehearsed> {
+        let (id, manifest) = find(bucket, tenant, id).await?;
+        let took = self.restore(bucket, tenant, id, &manifest).await?;
+        tracing::info!(%tenant, backup = %id, milliseconds = took.as_millis(), "restored for a trial, with every row");
+        Ok(Rehearsed { id, took })
+    }
+
     /// Restores a backup into a scratch database, compares the rows of every table, and drops it; says how long the restore
     /// took.
     ///
@@ -87,17 +112,24 @@ impl Drill {
         let mut provisioner = self.server.connect(&self.provisioner, "postgres").await?;
         self.server.identify(&mut provisioner).await?;
         let now = Timestamp::now().as_second();
-        self.sweep(&mut provisioner, now).await?;
-        let name = scratch::name(now, &Uuid::new_v4().simple().to_string()[..12]);
+        self.sweep(&mut provisioner, tenant, now).await?;
+        let name = scratch::name(now, &scratch::id(tenant, Uuid::new_v4()));
         let owner = Login { username: name.clone(), password: scram::password(rand::random()) };
         let restored = async {
             let verifier = scram::verifier(&owner.password);
             run(&mut provisioner, &scratch::create(&name, &verifier, &self.provisioner.username)).await?;
             let began = Instant::now();
-            self.fill(bucket, tenant, id, manifest, &owner).await?;
-            let took = began.elapsed();
-            self.compare(manifest, &owner).await?;
-            Ok(took)
+            let filled = async {
+                self.fill(bucket, tenant, id, manifest, &owner).await?;
+                let took = began.elapsed();
+                self.compare(manifest, &owner).await?;
+                Ok(took)
+            };
+            // Not around what makes the database: PostgreSQL would go on making it, and nobody would remove it.
+            tokio::select! {
+                filled = filled => filled,
+                () = self.stop.cancelled() => Err(anyhow::anyhow!("it was stopped")),
+            }
         };
         let restored: anyhow::Result<Duration> = restored.await;
         // The connection may be what failed.
@@ -160,14 +192,21 @@ impl Drill {
         Ok(())
     }
 
-    async fn sweep(&self, provisioner: &mut PgConnection, now: i64) -> anyhow::Result<()> {
-        let names: Vec<String> =
-            sqlx::query_scalar("SELECT datname::text FROM pg_database UNION SELECT rolname::text FROM pg_roles")
-                .fetch_all(&mut *provisioner)
-                .await
-                .context("looking for scratch databases that were left")?;
-        let old = |name: &String| scratch::made(name).is_some_and(|made| made + LEFT_BEHIND < now);
-        for name in names.iter().filter(|name| old(name)) {
+    /// Removes what was left behind: of this tenant what nobody is in, of any what is old.
+    async fn sweep(&self, provisioner: &mut PgConnection, tenant: Uuid, now: i64) -> anyhow::Result<()> {
+        let names: Vec<(String, bool)> = sqlx::query_as(
+            "SELECT name, EXISTS (SELECT FROM pg_stat_activity WHERE datname = name)
+               FROM (SELECT datname::text FROM pg_database UNION SELECT rolname::text FROM pg_roles) AS names (name)",
+        )
+        .fetch_all(&mut *provisioner)
+        .await
+        .context("looking for scratch databases that were left")?;
+        let is_left = |name: &str, is_used: bool| {
+            let age = scratch::made(name).map(|made| now - made);
+            let own = !is_used && scratch::is_of(name, tenant);
+            age.is_some_and(|age| age > LEFT_BEHIND || own && age > BETWEEN_STEPS)
+        };
+        for (name, _) in names.iter().filter(|(name, is_used)| is_left(name, *is_used)) {
             self.remove(provisioner, name).await?;
         }
         Ok(())

@@ -14,6 +14,7 @@ mod restores;
 mod rollout;
 mod server;
 mod servers;
+mod shared_backup;
 mod start;
 mod tenant;
 mod tls;

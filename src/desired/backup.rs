@@ -1,8 +1,11 @@
 //! A tenant's backups: the CronJob that takes them, and whether the newest is young enough.
 //!
 //! From      `Tenant.spec.backup`, `Plan.spec.backup`, what the Jobs told
-//! Makes     a CronJob `backup-<uuid>` in the operator's namespace; `status.backup`, the condition `BackupFresh`
+//! Makes     a CronJob `backup-<uuid>` in the operator's namespace; `status.backup`, the condition `BackupFresh` (that they
+//!           restore: `drill`)
 //! Ready     has no part in it: customers are served whether there is a backup or not
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::CronJob;
@@ -12,13 +15,13 @@ use uuid::Uuid;
 
 use crate::api::backup::BackupReport;
 use crate::api::condition::Reason;
-use crate::api::plan::{PlanBackup, PlanSpec};
+use crate::api::plan::PlanBackup;
 use crate::api::server::DatabaseServerSpec;
 use crate::api::tenant::{Backup, BackupStatus, Retention};
 use crate::api::{LABEL_SERVER, LABEL_TENANT, MANAGED_BY};
 
-use super::facts::Facts;
-use super::names;
+use super::facts::{Facts, LedgerRow};
+use super::{drill, names, shared_backup};
 
 /// Once a night, each tenant at another minute of three hours.
 const SCHEDULE: &str = "H H(1-3) * * *";
@@ -32,6 +35,8 @@ const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 pub const SELECTOR: &str = "app.kubernetes.io/component=backup,app.kubernetes.io/managed-by=maintenance-os";
 const USER: i64 = 65532;
 const CA: &str = "/etc/maintenance-os/server";
+/// File that a Job writes its reports into; Kubernetes makes it the termination message.
+const REPORT: &str = "/dev/termination-log";
 
 /// The bucket of backups, as the chart says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,16 +62,14 @@ pub struct Wanted {
     pub keep: [i32; 3],
 }
 
-/// As [`wanted`]. None: the Plan is not there. That says nothing, which is not that it asks for nothing: the CronJob, and with
-/// it what is kept, stays as it is.
-pub fn asked(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanSpec>) -> Option<Wanted> {
-    Some(wanted(uuid, tenant, plan?.backup.as_ref()))
+/// The schedule as it is written: what the Tenant says, else what its Plan says, else every night.
+pub fn schedule<'a>(tenant: Option<&'a Backup>, plan: Option<&'a PlanBackup>) -> &'a str {
+    let asked = tenant.and_then(|backup| backup.schedule.as_deref());
+    asked.or_else(|| plan.and_then(|backup| backup.schedule.as_deref())).unwrap_or(SCHEDULE)
 }
 
 /// What the Tenant says, else what its Plan says, else every night.
 pub fn wanted(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanBackup>) -> Wanted {
-    let asked = tenant.and_then(|backup| backup.schedule.as_deref());
-    let asked = asked.or_else(|| plan.and_then(|backup| backup.schedule.as_deref()));
     let of = |pick: fn(&Retention) -> Option<i32>| {
         let own = tenant.and_then(|backup| backup.retention.as_ref()).and_then(pick);
         own.or_else(|| plan.and_then(|backup| backup.retention.as_ref()).and_then(pick))
@@ -74,7 +77,7 @@ pub fn wanted(uuid: Uuid, tenant: Option<&Backup>, plan: Option<&PlanBackup>) ->
     let kept = [of(|kept| kept.daily), of(|kept| kept.weekly), of(|kept| kept.monthly)];
     // Each by itself: whoever asks for more days does not ask for fewer months.
     let keep = std::array::from_fn(|kind| kept[kind].unwrap_or(RETENTION[kind]));
-    Wanted { schedule: spread(asked.unwrap_or(SCHEDULE), uuid), keep }
+    Wanted { schedule: spread(schedule(tenant, plan), uuid), keep }
 }
 
 /// Whether a time is of a clock that runs ahead: it must not count as the newest for ever.
@@ -84,7 +87,7 @@ pub fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
 
 /// Puts a number of the tenant's own in the place of each `H`, or `H(a-b)`: the same for a tenant each time, so that a fleet's
 /// backups are spread.
-fn spread(schedule: &str, uuid: Uuid) -> String {
+pub(super) fn spread(schedule: &str, uuid: Uuid) -> String {
     // Days that every month has.
     let ranges = [(0, 59), (0, 23), (1, 28), (1, 12), (0, 6)];
     let fields = schedule.split_ascii_whitespace().zip(ranges).enumerate();
@@ -121,16 +124,19 @@ pub fn limit(schedule: &str) -> SignedDuration {
 pub struct Heard {
     /// The newest backup.
     pub taken: Option<BackupReport>,
-    /// The newest failure.
+    /// The newest failure to take one.
     pub failed: Option<BackupReport>,
+    /// The newest rehearsal of a restore that went well.
+    pub restored: Option<BackupReport>,
+    /// The newest that failed.
+    pub unrestored: Option<BackupReport>,
+    /// By Job: the backup that it took for a delete, and restored.
+    pub before_delete: BTreeMap<String, BackupReport>,
 }
 
-/// Where the Job of one tenant reads.
-pub struct Target<'a> {
-    /// The tenant.
-    pub uuid: Uuid,
-    /// `namespace/name` of the Tenant.
-    pub name: String,
+/// A server, as Jobs read it.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
     /// The DatabaseServer.
     pub server: &'a str,
     /// Its spec.
@@ -139,12 +145,40 @@ pub struct Target<'a> {
     pub system_identifier: &'a str,
 }
 
+/// What the Job of one tenant reads.
+pub struct Target<'a> {
+    /// Where.
+    pub source: Source<'a>,
+    /// The tenant.
+    pub uuid: Uuid,
+    /// `namespace/name` of the Tenant.
+    pub name: String,
+}
+
 /// `backup-<uuid>`: 43 characters of the 52 that a CronJob's name may have.
 pub fn name(uuid: Uuid) -> String {
     format!("backup-{uuid}")
 }
 
-/// The CronJob of a tenant.
+/// Labels of all CronJobs, Jobs and pods of backups.
+pub(super) fn labels_of(server: &str) -> Value {
+    json!({
+        "app.kubernetes.io/name": "maintenance-os",
+        "app.kubernetes.io/component": "backup",
+        "app.kubernetes.io/part-of": "maintenance-os",
+        "app.kubernetes.io/managed-by": MANAGED_BY,
+        LABEL_SERVER: server,
+    })
+}
+
+/// Labels of those of one tenant.
+pub(super) fn labels(target: &Target<'_>) -> Value {
+    let mut labels = labels_of(target.source.server);
+    labels[LABEL_TENANT] = json!(target.uuid.to_string());
+    labels
+}
+
+/// The CronJob that takes a tenant's backups.
 pub fn cron_job(
     target: &Target<'_>,
     wanted: &Wanted,
@@ -152,36 +186,62 @@ pub fn cron_job(
     namespace: &str,
     image: &str,
 ) -> CronJob {
-    let labels = json!({
-        "app.kubernetes.io/name": "maintenance-os",
-        "app.kubernetes.io/component": "backup",
-        "app.kubernetes.io/part-of": "maintenance-os",
-        "app.kubernetes.io/managed-by": MANAGED_BY,
-        LABEL_TENANT: target.uuid.to_string(),
-        LABEL_SERVER: target.server,
-    });
-    let job = json!({
-        "metadata": { "name": name(target.uuid), "namespace": namespace, "labels": labels },
+    let environment = [reader(&target.source), keep(wanted)].concat();
+    let pod = pod_for(target, &["run", "--name", &target.name], &environment, bucket, image);
+    scheduled(&name(target.uuid), namespace, &labels(target), &wanted.schedule, &once(&pod, &labels(target)))
+}
+
+/// A Job that is tried again when it fails.
+pub(super) fn once(pod: &Value, labels: &Value) -> Value {
+    json!({
+        "backoffLimit": 3,
+        "activeDeadlineSeconds": 6 * 3600,
+        "template": { "metadata": { "labels": labels }, "spec": pod },
+    })
+}
+
+/// A CronJob of `job`.
+pub(super) fn scheduled(name: &str, namespace: &str, labels: &Value, schedule: &str, job: &Value) -> CronJob {
+    let cron_job = json!({
+        "metadata": { "name": name, "namespace": namespace, "labels": labels },
         "spec": {
-            "schedule": wanted.schedule,
+            "schedule": schedule,
             "timeZone": "Etc/UTC",
             "concurrencyPolicy": "Forbid",
             // What an outage kept from running is made up for within the hour, and not all at once later.
             "startingDeadlineSeconds": 3600,
             "successfulJobsHistoryLimit": 1,
             "failedJobsHistoryLimit": 1,
-            "jobTemplate": { "metadata": { "labels": labels }, "spec": {
-                "backoffLimit": 3,
-                "activeDeadlineSeconds": 6 * 3600,
-                "template": { "metadata": { "labels": labels }, "spec": pod(target, wanted, bucket, image) },
-            } },
+            "jobTemplate": { "metadata": { "labels": labels }, "spec": job },
         },
     });
-    serde_json::from_value(job).expect("a CronJob is written as the API has it")
+    serde_json::from_value(cron_job).expect("a CronJob is written as the API has it")
 }
 
-fn pod(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings, image: &str) -> Value {
-    let connection = &target.spec.connection_secret_ref.name;
+/// The pod of a Job that does `command` for the tenant with these variables beside those of [`place`].
+pub(super) fn pod_for(
+    target: &Target<'_>,
+    command: &[&str],
+    environment: &[Value],
+    bucket: &BucketSettings,
+    image: &str,
+) -> Value {
+    let uuid = target.uuid.to_string();
+    let arguments = [command, &["--tenant", &uuid, "--report", REPORT]].concat();
+    pod(&target.source, &arguments, environment, bucket, image)
+}
+
+/// The pod of a Job that does `command` with these variables beside those of [`place`].
+pub(super) fn pod(
+    source: &Source<'_>,
+    command: &[&str],
+    environment: &[Value],
+    bucket: &BucketSettings,
+    image: &str,
+) -> Value {
+    let connection = &source.spec.connection_secret_ref.name;
+    let arguments = [&["backup"], command].concat();
+    let variables = [&place(source, bucket), environment].concat();
     json!({
         "serviceAccountName": bucket.account,
         "automountServiceAccountToken": false,
@@ -193,9 +253,9 @@ fn pod(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings, image: &st
         "containers": [{
             "name": "backup",
             "image": image,
-            "args": ["backup", "run", "--tenant", target.uuid.to_string(), "--name", target.name, "--report", "/dev/termination-log"],
-            "env": environment(target, wanted, bucket),
-            "terminationMessagePath": "/dev/termination-log",
+            "args": arguments,
+            "env": variables,
+            "terminationMessagePath": REPORT,
             "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "256Mi" } },
             "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } },
             "volumeMounts": [{ "name": "server", "mountPath": CA, "readOnly": true }],
@@ -203,21 +263,40 @@ fn pod(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings, image: &st
     })
 }
 
-fn environment(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings) -> Vec<Value> {
-    let plain = |name: &str, value: &str| json!({ "name": name, "value": value });
-    let secret = |name: &str, secret: &str, key: &str| json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret, "key": key } } });
-    let connection = &target.spec.connection_secret_ref.name;
+fn plain(name: &str, value: &str) -> Value {
+    json!({ "name": name, "value": value })
+}
+
+fn secret(name: &str, secret: &str, key: &str) -> Value {
+    json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret, "key": key } } })
+}
+
+/// What a Job that takes backups needs to get in.
+pub(super) fn reader(source: &Source<'_>) -> Vec<Value> {
+    vec![secret("MOS_BACKUP_PASSWORD", &names::server_roles(source.server), "backup")]
+}
+
+/// What a Job that makes scratch databases needs to get in.
+pub(super) fn provisioner(source: &Source<'_>) -> Vec<Value> {
+    let connection = &source.spec.connection_secret_ref.name;
+    vec![secret("MOS_PROVISIONER", connection, "username"), secret("MOS_PROVISIONER_PASSWORD", connection, "password")]
+}
+
+fn keep(wanted: &Wanted) -> Vec<Value> {
+    let names = ["MOS_KEEP_DAILY", "MOS_KEEP_WEEKLY", "MOS_KEEP_MONTHLY"];
+    names.iter().zip(wanted.keep).map(|(name, count)| plain(name, &count.to_string())).collect()
+}
+
+/// Where the database and the bucket are.
+fn place(source: &Source<'_>, bucket: &BucketSettings) -> Vec<Value> {
+    let connection = &source.spec.connection_secret_ref.name;
     let mut variables = vec![
-        plain("MOS_SERVER", target.server),
+        plain("MOS_SERVER", source.server),
         secret("MOS_SERVER_HOST", connection, "host"),
         secret("MOS_SERVER_PORT", connection, "port"),
-        plain("MOS_SERVER_SSLMODE", target.spec.ssl_mode.as_str()),
+        plain("MOS_SERVER_SSLMODE", source.spec.ssl_mode.as_str()),
         plain("MOS_SERVER_CA", &format!("{CA}/ca.crt")),
-        plain("MOS_SYSTEM_IDENTIFIER", target.system_identifier),
-        secret("MOS_BACKUP_PASSWORD", &names::server_roles(target.server), "backup"),
-        plain("MOS_KEEP_DAILY", &wanted.keep[0].to_string()),
-        plain("MOS_KEEP_WEEKLY", &wanted.keep[1].to_string()),
-        plain("MOS_KEEP_MONTHLY", &wanted.keep[2].to_string()),
+        plain("MOS_SYSTEM_IDENTIFIER", source.system_identifier),
         secret("AWS_ACCESS_KEY_ID", &bucket.secret, "AWS_ACCESS_KEY_ID"),
         secret("AWS_SECRET_ACCESS_KEY", &bucket.secret, "AWS_SECRET_ACCESS_KEY"),
         plain("AWS_DEFAULT_REGION", &bucket.region),
@@ -232,22 +311,27 @@ fn environment(target: &Target<'_>, wanted: &Wanted, bucket: &BucketSettings) ->
     variables
 }
 
-/// The newest backup, as far as it was ever told.
+/// What is known of the backups, as far as it was ever told.
 pub fn status(facts: &Facts) -> Option<BackupStatus> {
     let before = facts.status().backup;
-    let told = facts.backup.as_ref().and_then(|heard| heard.taken.as_ref());
-    let told = told.and_then(|report| Some((report, report.taken.as_ref()?)));
-    let Some((report, taken)) = told else { return before };
-    let last = before.as_ref().and_then(last_success).filter(|last| !is_ahead(*last, facts.now));
+    let Some(heard) = &facts.backup else { return before };
+    let mut status = before.clone().unwrap_or_default();
+    newest(&mut status, heard, facts.now);
+    drill::status(&mut status, heard, facts);
+    (status != BackupStatus::default()).then_some(status)
+}
+
+fn newest(status: &mut BackupStatus, heard: &Heard, now: Timestamp) {
+    let told = heard.taken.as_ref().and_then(|report| Some((report, report.taken.as_ref()?)));
+    let Some((report, taken)) = told else { return };
+    let last = last_success(status).filter(|last| !is_ahead(*last, now));
     if last.is_some_and(|last| last >= report.ended_at) {
-        return before;
+        return;
     }
-    Some(BackupStatus {
-        last_success: Some(report.ended_at.to_string()),
-        name: Some(taken.name.clone()),
-        size: i64::try_from(taken.size).ok(),
-        sha256: Some(taken.sha256.clone()),
-    })
+    status.last_success = Some(report.ended_at.to_string());
+    status.name = Some(taken.name.clone());
+    status.size = i64::try_from(taken.size).ok();
+    status.sha256 = Some(taken.sha256.clone());
 }
 
 /// When the backup that a status tells of ended.
@@ -267,10 +351,10 @@ pub fn fresh(facts: &Facts) -> Option<(Option<bool>, Reason, String)> {
         Some(format!("; the last attempt, at {}, failed: {}", report.ended_at, report.error.as_ref()?))
     });
     let failed = failed.unwrap_or_default();
-    let job = name(row.uuid);
+    let job = job_of(facts, row);
     let try_now = format!(
         "kubectl create job --from=cronjob/{job} {}-now -n <the operator's namespace>, then kubectl logs on it",
-        &job[..15]
+        &job[..22]
     );
     Some(match (last, overdue_at(facts, &wanted, last)) {
         (Some(last), Some(limit)) if facts.now < limit => {
@@ -300,6 +384,18 @@ pub fn fresh(facts: &Facts) -> Option<(Option<bool>, Reason, String)> {
     })
 }
 
+/// The CronJob that takes the tenant's backups.
+fn job_of(facts: &Facts, row: &LedgerRow) -> String {
+    match (&row.server, &facts.plan) {
+        (Some(server), plan) if shared_backup::is_shared(plan.as_ref()) => {
+            let asked =
+                schedule(facts.tenant.spec.backup.as_ref(), plan.as_ref().and_then(|plan| plan.backup.as_ref()));
+            shared_backup::name_of(server, asked)
+        }
+        _ => name(row.uuid),
+    }
+}
+
 /// When the newest backup is too old, or the first one too late.
 fn overdue_at(facts: &Facts, wanted: &Wanted, last: Option<Timestamp>) -> Option<Timestamp> {
     let since = last.or_else(|| facts.tenant.metadata.creation_timestamp.as_ref().map(|time| time.0))?;
@@ -318,10 +414,20 @@ pub fn next_change(facts: &Facts) -> Option<Timestamp> {
 impl Heard {
     /// Takes a report in. Of each kind the newest counts, in whatever order they are heard.
     pub fn take(&mut self, report: BackupReport) {
-        let known = if report.taken.is_some() { &mut self.taken } else { &mut self.failed };
+        let known = match (report.rehearsal, report.error.is_some()) {
+            (false, false) => &mut self.taken,
+            (false, true) => &mut self.failed,
+            (true, false) => &mut self.restored,
+            (true, true) => &mut self.unrestored,
+        };
         if known.as_ref().is_none_or(|known| known.ended_at < report.ended_at) {
             *known = Some(report);
         }
+    }
+
+    /// Takes in that the Job `job` restored the backup which it took.
+    pub fn take_last(&mut self, job: &str, report: BackupReport) {
+        self.before_delete.insert(job.to_owned(), report);
     }
 }
 
@@ -371,8 +477,6 @@ mod tests {
         let tenant = Backup { schedule: Some("2 2 * * *".into()), retention: keep(None, Some(5), None), verify: None };
         let id = uuid(1);
         assert_eq!(wanted(id, None, None).keep, [7, 4, 12]);
-        assert_eq!(asked(id, Some(&tenant), None), None, "a Plan that is gone for a moment lets no backups go");
-        assert_eq!(asked(id, None, Some(&PlanSpec::default())), Some(wanted(id, None, None)));
         assert_eq!(wanted(id, None, Some(&plan)), Wanted { schedule: "1 1 * * *".into(), keep: [3, 4, 12] });
         assert_eq!(wanted(id, Some(&tenant), Some(&plan)), Wanted { schedule: "2 2 * * *".into(), keep: [3, 5, 12] });
         let none = Backup { retention: keep(None, Some(0), Some(0)), ..Backup::default() };
@@ -388,7 +492,7 @@ mod tests {
         let ahead = facts.now + SignedDuration::from_hours(24 * 365);
         let before = BackupStatus { last_success: Some(ahead.to_string()), ..BackupStatus::default() };
         facts.tenant.status = Some(crate::api::tenant::TenantStatus { backup: Some(before), ..Default::default() });
-        facts.backup = Some(Heard { taken: Some(report), failed: None });
+        facts.backup = Some(Heard { taken: Some(report), ..Heard::default() });
         assert_eq!(status(&facts).as_ref().and_then(last_success), Some(facts.now));
     }
 
@@ -398,13 +502,8 @@ mod tests {
             connection_secret_ref: crate::api::NameRef { name: "pg-1".into() },
             ..Default::default()
         };
-        let target = Target {
-            uuid: uuid(7),
-            name: "customers/acme".into(),
-            server: "pg-1",
-            spec: &spec,
-            system_identifier: "741",
-        };
+        let source = Source { server: "pg-1", spec: &spec, system_identifier: "741" };
+        let target = Target { source, uuid: uuid(7), name: "customers/acme".into() };
         let bucket = BucketSettings {
             bucket: "b".into(),
             endpoint: "http://s3:7070".into(),

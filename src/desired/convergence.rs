@@ -8,24 +8,28 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use uuid::Uuid;
 
+use crate::api::backup::{BackupReport, BackupRestored};
 use crate::api::condition::Reason;
 use crate::api::plan::{PlanSpec, WorkerMode};
 use crate::api::pooler::{PoolerEntry, PoolerUser};
 use crate::api::routing::{RoutingEntry, WorkerPool};
 use crate::api::server::DatabaseServerSpec;
-use crate::api::tenant::{Credentials, DeletionPolicy, Tenant, TenantSpec, TenantState, TenantStatus};
+use crate::api::tenant::{
+    BackupStatus, BeforeDeleteStatus, Credentials, DeletionPolicy, Tenant, TenantSpec, TenantState, TenantStatus,
+};
 use crate::api::{ANNOTATION_ROTATE, FINALIZER, NameRef};
 
+use super::backup::Heard;
 use super::catalogue::Catalogue;
 use super::effect::{DatabaseSeen, Effect, Health};
 use super::facts::{
-    Attempt, DeploymentFact, Facts, LedgerFact, LedgerRow, LedgerState, MarkedData, PoolerAddress, Published, Reach,
-    Refusal, SecretFact, Seen, ServerFacts, WorkersFacts,
+    Attempt, DeploymentFact, Facts, LastJob, LedgerFact, LedgerRow, LedgerState, MarkedData, PoolerAddress, Published,
+    Reach, Refusal, SecretFact, Seen, ServerFacts, WorkersFacts,
 };
 use super::scram::Credential;
 use super::sql::Statement;
 use super::tenant::{self, Outlook};
-use super::{database, names, rotation, status};
+use super::{database, drill, names, rotation, status};
 
 const UUID: Uuid = Uuid::from_u128(0x1234);
 const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
@@ -73,6 +77,9 @@ struct World {
     own: WorkersFacts,
     /// What the server has promised to this tenant and others, and may promise.
     promised: (i64, i64),
+    /// What the Jobs of its backups told; None: there are no backups.
+    heard: Option<Heard>,
+    last_job: LastJob,
 }
 
 impl World {
@@ -106,6 +113,8 @@ impl World {
                 ..WorkersFacts::default()
             },
             promised: (25, 100),
+            heard: None,
+            last_job: LastJob::Absent,
         };
         world.apply_object(Uuid::from_u128(77), None);
         world
@@ -200,7 +209,8 @@ impl World {
         };
         Facts {
             now: self.now(),
-            backup: None,
+            backup: self.heard.clone(),
+            last_job: self.last_job.clone(),
             next: self
                 .routing
                 .as_ref()
@@ -270,8 +280,40 @@ impl World {
                 assert_ne!(pool, Some(WorkerPool::Dedicated), "jobs are still left to workers that go");
                 self.own.deployment = None;
             }
+            Effect::LastBackup { job } => {
+                assert!(
+                    !self.catalogue.roles.values().any(|role| role.login),
+                    "the last backup is not of the last data"
+                );
+                assert_eq!(self.last_job, LastJob::Absent, "two Jobs for one delete");
+                assert!(job.contains(&UUID.to_string()));
+                self.last_job = LastJob::Running;
+            }
             Effect::Release { database } => self.release(*database),
-            Effect::Quarantine { .. } => self.row_mut().state = LedgerState::Quarantined,
+            Effect::Quarantine { .. } => {
+                let asks = object.spec.deletion_policy == DeletionPolicy::BackupThenDelete;
+                assert!(!asks || drill::last(&self.facts()).is_some(), "destroyed without a last backup");
+                self.row_mut().state = LedgerState::Quarantined;
+            }
+        }
+    }
+
+    /// The Job of the last backup ends well, and its pod is heard.
+    fn back_up(&mut self) {
+        assert_eq!(self.last_job, LastJob::Running, "there is no Job");
+        let object_uid = drill::object_uid(&self.facts()).expect("every object has one");
+        let restored = BackupRestored { name: "20260101T000000Z-last".into(), milliseconds: 1200 };
+        let report =
+            BackupReport { tenant: UUID, rehearsal: true, restored: Some(restored), ..BackupReport::default() };
+        self.heard.get_or_insert_default().take_last(&drill::last_name(UUID, object_uid), report);
+    }
+
+    /// Runs to its end, whatever Jobs there are.
+    fn run_with_jobs(&mut self) {
+        self.run(usize::MAX);
+        if self.object.is_some() && self.last_job == LastJob::Running {
+            self.back_up();
+            self.run(usize::MAX);
         }
     }
 
@@ -476,19 +518,20 @@ fn a_create_that_stops_after_any_effect_ends_where_an_undisturbed_one_does() {
 #[test]
 fn a_delete_at_any_point_of_a_create_and_stopped_anywhere_keeps_the_data_or_quarantines_it() {
     let total = World::new(1).run(usize::MAX);
-    for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
+    for policy in [DeletionPolicy::Retain, DeletionPolicy::BackupThenDelete, DeletionPolicy::Delete] {
         for made in 0..=total {
             let mut start = World::new(1);
             start.run(made);
             start.restart();
             let had_database = start.catalogue.databases.contains_key(&names::database(UUID));
+            start.heard = Some(Heard::default());
             start.delete(policy);
             let steps = start.clone().run(usize::MAX);
             for stop in 0..=steps {
                 let mut world = start.clone();
                 world.run(stop);
                 world.restart();
-                world.run(usize::MAX);
+                world.run_with_jobs();
                 assert_eq!(
                     world.object, None,
                     "{policy:?} after {made}, stopped after {stop}: the object is still there"
@@ -497,14 +540,65 @@ fn a_delete_at_any_point_of_a_create_and_stopped_anywhere_keeps_the_data_or_quar
                 assert!(!world.catalogue.roles.values().any(|role| role.login), "a login is left");
                 let kept = world.catalogue.databases.contains_key(&names::database(UUID));
                 let quarantined = world.catalogue.databases.contains_key(&names::quarantined(UUID));
-                let expected = match policy {
-                    DeletionPolicy::Retain => (had_database, false),
-                    DeletionPolicy::Delete => (false, had_database),
-                };
+                let expected = if policy.destroys() { (false, had_database) } else { (had_database, false) };
                 assert_eq!((kept, quarantined), expected, "{policy:?} after {made}, stopped after {stop}");
                 assert_eq!(world.row.is_some(), had_database, "a row without data, or data without a row");
             }
         }
+    }
+}
+
+#[test]
+fn nothing_is_destroyed_before_the_last_backup_is_known_to_restore() {
+    let mut world = created(1);
+    world.delete(DeletionPolicy::BackupThenDelete);
+    world.run(usize::MAX);
+    let blocked = |world: &mut World| {
+        let outlook = tenant::plan(&world.facts());
+        assert_eq!(outlook.effects, [], "nothing is done");
+        let Some(Health::Blocked(Reason::DeletionBlocked, why)) = outlook.trouble().cloned() else {
+            panic!("{:?}", outlook.trouble());
+        };
+        why
+    };
+    assert!(blocked(&mut world).contains("not switched on"));
+    world.heard = Some(Heard::default());
+    world.run(usize::MAX);
+    assert_eq!(world.last_job, LastJob::Running);
+    // A backup of before, a rehearsal of it, and the Job of an object of before do not count.
+    let report = BackupReport {
+        tenant: UUID,
+        rehearsal: true,
+        restored: Some(BackupRestored::default()),
+        ..BackupReport::default()
+    };
+    let heard = world.heard.as_mut().expect("set above");
+    heard.take(report.clone());
+    let before = drill::last_name(UUID, Uuid::from_u128(76));
+    heard.take_last(&before, report);
+    // Somebody's copy of another object.
+    let copied = BeforeDeleteStatus { job: before, ..BeforeDeleteStatus::default() };
+    let backup = BackupStatus { before_delete: Some(copied), ..BackupStatus::default() };
+    let status = TenantStatus { uuid: Some(UUID.to_string()), backup: Some(backup), ..TenantStatus::default() };
+    world.object.as_mut().expect("there").status = Some(status);
+    assert_eq!(world.run(usize::MAX), 0);
+    world.last_job = LastJob::Failed("DeadlineExceeded".into());
+    let failed = BackupReport { tenant: UUID, error: Some("the bucket is away".into()), ..BackupReport::default() };
+    world.heard.as_mut().expect("set above").take(failed);
+    let why = blocked(&mut world);
+    assert!(why.contains("the bucket is away") && why.contains("Retain"), "{why}");
+    // Kubernetes has removed it.
+    world.last_job = LastJob::Absent;
+    assert_eq!(world.run(usize::MAX), 1);
+    // Told, written into the status, and forgotten by an operator that begins anew.
+    let mut forgetful = world.clone();
+    forgetful.back_up();
+    forgetful.say("Ready");
+    forgetful.heard = Some(Heard::default());
+    for mut world in [world, forgetful] {
+        world.run_with_jobs();
+        assert_eq!(world.object, None);
+        assert!(world.catalogue.databases.contains_key(&names::quarantined(UUID)));
     }
 }
 

@@ -88,6 +88,11 @@ pub enum Effect {
         /// Name of their objects.
         name: String,
     },
+    /// Has a last backup of the tenant taken and restored in a rehearsal, by a Job.
+    LastBackup {
+        /// Name of the Job.
+        job: String,
+    },
     /// Notes in the ledger that the object is gone and its data kept, or that there never was any.
     Release {
         /// Whether the database is on its server.
@@ -132,6 +137,7 @@ impl Effect {
             Self::WriteWelcome { .. } => "write_welcome",
             Self::ApplyWorkers { .. } => "apply_workers",
             Self::DeleteWorkers { .. } => "delete_workers",
+            Self::LastBackup { .. } => "last_backup",
             Self::Release { .. } => "release",
             Self::Quarantine { .. } => "quarantine",
         }
@@ -155,6 +161,7 @@ impl Effect {
             Self::WriteWelcome { .. } => "write the welcome Secret".into(),
             Self::ApplyWorkers { objects, .. } => format!("write Deployment {}", objects.name),
             Self::DeleteWorkers { name } => format!("delete Deployment {name}"),
+            Self::LastBackup { job } => format!("create Job {job}"),
             Self::Release { .. } => "release in the ledger".into(),
             Self::Quarantine { .. } => "begin the quarantine in the ledger".into(),
         }

@@ -282,6 +282,24 @@ pub struct DomainFact {
     pub edge: Option<EdgeTrouble>,
 }
 
+/// The Job of the last backup before a delete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LastJob {
+    /// There is none, and one may be made.
+    #[default]
+    Absent,
+    /// There is none, and as many of other tenants run on the server as may.
+    NotYet,
+    /// It runs.
+    Running,
+    /// It has ended well.
+    Succeeded,
+    /// It has given up, for this reason.
+    Failed(String),
+    /// The API server does not say.
+    Unknown(String),
+}
+
 /// What is seen of a tenant's own workers, and what they are made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkersFacts {
@@ -351,6 +369,8 @@ pub struct Facts {
     pub awake_until: Option<Timestamp>,
     /// What the Jobs of its backups told; None: there are no backups here.
     pub backup: Option<super::backup::Heard>,
+    /// The Job of the last backup before its delete, looked for while one is asked for.
+    pub last_job: LastJob,
     /// What became of the last attempt to migrate its database.
     pub attempt: Attempt,
     /// Sessions in the tenant's database, asked when its limit is to shrink.

@@ -4,6 +4,8 @@
 //! scratch database, owns it and nothing else, and that `pg_hba.conf` lets into the database of its own name only, as it does
 //! with tenants' logins.
 
+use uuid::Uuid;
+
 use super::names;
 use super::sql::{Batch, Statement};
 
@@ -12,6 +14,21 @@ const PREFIX: &str = "maintenance_os_scratch_";
 /// Name of the database and of its role: when it was made, in seconds since 1970, and something that makes it unique.
 pub fn name(made: i64, id: &str) -> String {
     format!("{PREFIX}{made}_{id}")
+}
+
+/// Makes a name unique, and says whose backup is restored there.
+pub fn id(tenant: Uuid, random: Uuid) -> String {
+    format!("{}{}", of(tenant), &random.simple().to_string()[..6])
+}
+
+fn of(tenant: Uuid) -> String {
+    tenant.simple().to_string()[20..].to_owned()
+}
+
+/// Whether a backup of this tenant was restored there.
+pub fn is_of(name: &str, tenant: Uuid) -> bool {
+    let id = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).map(|(_, id)| id);
+    id.is_some_and(|id| id.starts_with(&of(tenant)))
 }
 
 /// When it was made; None: it is no scratch database.
@@ -67,6 +84,9 @@ mod tests {
         assert_eq!(made(&name), Some(1_795_000_000));
         assert_eq!(names::tenant_of(&name), None);
         assert!(name.len() <= 63);
+        let (acme, globex) = (Uuid::from_u128(7), Uuid::from_u128(8));
+        let of_acme = super::name(1_795_000_000, &id(acme, Uuid::from_u128(u128::MAX)));
+        assert!(of_acme.len() <= 63 && is_of(&of_acme, acme) && !is_of(&of_acme, globex) && made(&of_acme).is_some());
         assert_eq!(made("tenant_00000000-0000-0000-0000-000000000007"), None);
         assert_eq!(made("maintenance_os_warm_0001_aaaaaaaa"), None);
     }

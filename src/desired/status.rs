@@ -12,7 +12,7 @@ use crate::api::tenant::{CredentialsStatus, DatabaseStatus, TenantState, TenantS
 use super::effect::Health;
 use super::facts::{Facts, LedgerFact, Reach, Refusal, Seen};
 use super::tenant::{ORDER, Outlook};
-use super::{backup, hosts, names, rotation, routing, workers};
+use super::{backup, drill, hosts, names, rotation, routing, workers};
 
 /// The status that the Tenant is to have. `failure`: what went wrong with an effect just now.
 pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> TenantStatus {
@@ -44,6 +44,9 @@ pub fn status(facts: &Facts, outlook: &Outlook, failure: Option<Health>) -> Tena
     }
     if let Some((value, reason, message)) = backup::fresh(facts) {
         writer.set(ConditionType::BackupFresh, value, reason, &message);
+    }
+    if let Some((value, reason, message)) = drill::verified(facts) {
+        writer.set(ConditionType::RestoreVerified, value, reason, &message);
     }
     subscription(&mut writer);
     serving(&mut writer, complete, trouble.as_ref());
@@ -218,7 +221,12 @@ pub fn next_change(facts: &Facts) -> Option<Timestamp> {
     let row = facts.row()?;
     let lapses = lapses_at(&routing::subscription(facts, row), facts.now);
     let sleeps = facts.awake_until.filter(|until| *until > facts.now);
-    let parts = [rotation::next_change(facts), workers::next_change(facts), backup::next_change(facts)];
+    let parts = [
+        rotation::next_change(facts),
+        workers::next_change(facts),
+        backup::next_change(facts),
+        drill::next_change(facts),
+    ];
     [lapses, sleeps].into_iter().chain(parts).flatten().min()
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Routing goes first, then workers of its own, then the pooler entry, then the logins, then the ledger's row is released or put into quarantine,
 //! and last the finalizer. Data is never dropped here: `Retain` keeps it, `Delete` puts it into quarantine, and only the
-//! ledger's own clock ends a quarantine (decision D12).
+//! ledger's own clock ends a quarantine (decision D12). `BackupThenDelete` does what `Delete` does, but first the logins are
+//! closed, so that nothing changes any more, and a backup is taken and restored in a rehearsal.
 
 use kube::ResourceExt;
 
@@ -11,12 +12,12 @@ use crate::api::tenant::DeletionPolicy;
 use crate::api::{ANNOTATION_CONFIRM_DELETE, Tenant};
 use crate::settings::parse_duration;
 
-use super::database;
+use super::catalogue::Catalogue;
 use super::effect::{DatabaseSeen, Effect, Health};
-use super::facts::{Facts, LedgerFact, LedgerRow, LedgerState, Refusal, Seen};
+use super::facts::{Facts, LastJob, LedgerFact, LedgerRow, LedgerState, Refusal, Seen};
 use super::sql::Batch;
 use super::tenant::Outlook;
-use super::{names, registration};
+use super::{database, drill, names, registration};
 
 /// How long deleted data can be had back where the Tenant says nothing: seven days.
 const QUARANTINE_SECONDS: i64 = 7 * 24 * 3600;
@@ -67,7 +68,7 @@ pub fn plan(facts: &Facts) -> Outlook {
     }
     match facts.tenant.spec.deletion_policy {
         DeletionPolicy::Retain => retain(facts, row),
-        DeletionPolicy::Delete => delete(facts, row),
+        DeletionPolicy::BackupThenDelete | DeletionPolicy::Delete => delete(facts, row),
     }
 }
 
@@ -121,6 +122,11 @@ fn delete(facts: &Facts, row: &LedgerRow) -> Outlook {
         if let Some(effect) = note(row, catalogue) {
             return act(vec![effect]);
         }
+        if facts.tenant.spec.deletion_policy == DeletionPolicy::BackupThenDelete
+            && let Some(outlook) = last_backup(facts, row, server, catalogue)
+        {
+            return outlook;
+        }
         return act(vec![Effect::Quarantine { seconds: quarantine_seconds(facts), confirmed: confirmed(facts) }]);
     }
     let batches = database::quarantine(row.uuid, catalogue);
@@ -130,8 +136,63 @@ fn delete(facts: &Facts, row: &LedgerRow) -> Outlook {
     act(batches.into_iter().map(|batch| Effect::Sql { server: server.clone(), batch }).collect())
 }
 
+/// What is still to be done until the last backup is there and known to restore; None: it is.
+fn last_backup(facts: &Facts, row: &LedgerRow, server: &str, catalogue: &Catalogue) -> Option<Outlook> {
+    if drill::last(facts).is_some() {
+        return None;
+    }
+    let way_out = "To let the Tenant go without it, set spec.deletionPolicy to Retain (the data is kept) or Delete";
+    let (Some(heard), Some(object_uid)) = (&facts.backup, drill::object_uid(facts)) else {
+        return Some(hold(
+            Reason::DeletionBlocked,
+            format!(
+                "spec.deletionPolicy asks for a last backup, and backups are not switched on in this installation; the data is untouched. {way_out}"
+            ),
+        ));
+    };
+    let job = drill::last_name(row.uuid, object_uid);
+    if facts.last_job == LastJob::NotYet {
+        return Some(waiting(
+            "waiting for its turn: the last backups of other tenants on its server are being taken".into(),
+        ));
+    }
+    let closing = database::release(row.uuid, catalogue);
+    if !closing.is_empty() {
+        let batch = Batch::transaction(closing);
+        return Some(act(vec![Effect::Sql { server: server.to_owned(), batch }]));
+    }
+    Some(match &facts.last_job {
+        LastJob::Absent => act(vec![Effect::LastBackup { job }]),
+        LastJob::NotYet | LastJob::Running => waiting(format!(
+            "waiting for the last backup, which is taken and restored in a rehearsal by Job {job}; if that takes long: kubectl describe job and its pods in the operator's namespace"
+        )),
+        LastJob::Succeeded => waiting(format!(
+            "the last backup was taken and restored by Job {job}, and its pod has not told so; if that stays, another Job is made within minutes"
+        )),
+        LastJob::Failed(reason) => {
+            let asked = facts.tenant.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+            let reports = [&heard.failed, &heard.unrestored].into_iter().flatten();
+            let reports = reports.filter(|report| asked.is_none_or(|asked| report.ended_at >= asked));
+            let newest = reports.max_by_key(|report| report.ended_at).and_then(|report| report.error.as_deref());
+            let why = newest.unwrap_or("its pods have not told why");
+            hold(
+                Reason::DeletionBlocked,
+                format!(
+                    "the last backup failed (Job {job}, {reason}): {why}. The data is untouched, and it is tried again within minutes. {way_out}"
+                ),
+            )
+        }
+        LastJob::Unknown(why) => wait(&format!("looking for Job {job} of the last backup: {why}")),
+    })
+}
+
+/// Takes as long as the data is large, unlike all other waits of a delete.
+fn waiting(message: String) -> Outlook {
+    outlook(Health::Progressing(Reason::Deleting, message))
+}
+
 /// A claim whose answer was lost has made a database that the ledger does not know of yet.
-fn note(row: &LedgerRow, catalogue: &super::catalogue::Catalogue) -> Option<Effect> {
+fn note(row: &LedgerRow, catalogue: &Catalogue) -> Option<Effect> {
     let mark = super::provisioning::schema_of(row, catalogue).filter(|mark| mark.uuid == row.uuid)?;
     (row.state == LedgerState::Registered).then_some(Effect::MarkProvisioned { schema: mark.schema })
 }

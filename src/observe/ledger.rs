@@ -173,6 +173,11 @@ impl Ledger {
         self.lock().rows.of_object(object)?.server.clone()
     }
 
+    /// The server that the ledger names for a tenant.
+    pub fn server_of_tenant(&self, uuid: Uuid) -> Option<String> {
+        self.lock().rows.by_uuid.get(&uuid)?.server.clone()
+    }
+
     /// The plan that the ledger has for a Tenant object; None: no row, or none.
     pub fn plan_of(&self, object: Uuid) -> Option<String> {
         self.lock().rows.of_object(object)?.plan.clone()

@@ -11,6 +11,9 @@ use crate::backup::retention::Keep;
 use crate::desired::backup::BucketSettings;
 use crate::tenancy::storage::S3Settings;
 
+/// Where Debian has `pg_dump` and `pg_restore`.
+const PROGRAMS: &str = "/usr/lib/postgresql/17/bin";
+
 /// Settings of `backup`.
 #[derive(Args, Clone, Debug)]
 pub struct BackupSettings {
@@ -42,6 +45,66 @@ pub enum BackupAction {
         /// File that is told what came of it, as JSON.
         #[arg(long, env = "MOS_BACKUP_REPORT")]
         report: Option<PathBuf>,
+        /// Writes a line into the log as each is done, for whoever reads it.
+        #[arg(long)]
+        report_lines: bool,
+    },
+    /// Takes a backup of the central database, and removes those that need not be kept any more.
+    Central {
+        /// Where they are kept.
+        #[command(flatten)]
+        bucket: BucketArguments,
+        /// Connection of the central database, postgres://…
+        #[arg(long, env = "MOS_CENTRAL_URL", hide_env_values = true)]
+        central_url: String,
+        /// PEM file with the certificate authority of its server.
+        #[arg(long, env = "MOS_CENTRAL_CA")]
+        central_ca: Option<PathBuf>,
+        /// Directory of `pg_dump`, of the server's version or newer.
+        #[arg(long, env = "MOS_POSTGRES_PROGRAMS", default_value = PROGRAMS)]
+        programs: PathBuf,
+        /// How many are kept.
+        #[command(flatten)]
+        retention: RetentionArguments,
+        /// File that is told what came of it, as JSON.
+        #[arg(long, env = "MOS_BACKUP_REPORT")]
+        report: Option<PathBuf>,
+    },
+    /// Restores a tenant's newest backup into a scratch database, counts the rows of every table and drops it.
+    Rehearse {
+        /// Uuid of the tenant.
+        #[arg(long)]
+        tenant: Uuid,
+        /// Where they are kept.
+        #[command(flatten)]
+        bucket: BucketArguments,
+        /// Where it is restored.
+        #[command(flatten)]
+        scratch: ScratchArguments,
+        /// File that is told what came of it, as JSON.
+        #[arg(long, env = "MOS_BACKUP_REPORT")]
+        report: Option<PathBuf>,
+    },
+    /// Takes a backup of a tenant that is going to be deleted, and restores it as `rehearse` does. Removes no older one.
+    Last {
+        /// Uuid of the tenant.
+        #[arg(long)]
+        tenant: Uuid,
+        /// Name of the Tenant, which the manifest repeats for people.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// Where they are kept.
+        #[command(flatten)]
+        bucket: BucketArguments,
+        /// Where the database is, and the scratch database is made.
+        #[command(flatten)]
+        scratch: ScratchArguments,
+        /// Password of the role that reads for backups.
+        #[arg(long, env = "MOS_BACKUP_PASSWORD", hide_env_values = true)]
+        password: String,
+        /// File that is told what came of it, as JSON.
+        #[arg(long, env = "MOS_BACKUP_REPORT")]
+        report: Option<PathBuf>,
     },
     /// Lists a tenant's backups, the newest first.
     List {
@@ -52,7 +115,7 @@ pub enum BackupAction {
         #[command(flatten)]
         bucket: BucketArguments,
     },
-    /// Reads a backup back and compares its checksum; with --restore it is restored into a scratch database too, and the rows
+    /// Reads a backup back and compares its checksum; with `restore` it is restored into a scratch database too, and the rows
     /// of every table are counted.
     Verify {
         /// Uuid of the tenant.
@@ -108,17 +171,29 @@ pub struct RestoreArguments {
 #[derive(Subcommand, Clone, Debug)]
 pub enum VerifyAction {
     /// Restores it into a scratch database, counts its rows and drops it.
-    Restore {
-        /// The server that the scratch database is made on.
-        #[command(flatten)]
-        server: ServerArguments,
-        /// A role that may make databases and roles: the operator's.
-        #[arg(long, env = "MOS_PROVISIONER", default_value = crate::desired::names::PROVISIONER)]
-        provisioner: String,
-        /// Its password.
-        #[arg(long, env = "MOS_PROVISIONER_PASSWORD", hide_env_values = true)]
-        provisioner_password: String,
-    },
+    Restore(ScratchArguments),
+}
+
+/// Where scratch databases are made.
+#[derive(Args, Clone, Debug)]
+pub struct ScratchArguments {
+    /// The server that the scratch database is made on.
+    #[command(flatten)]
+    pub server: ServerArguments,
+    /// A login that may make scratch databases.
+    #[command(flatten)]
+    pub provisioner: ProvisionerArguments,
+}
+
+/// A login that may make databases and roles.
+#[derive(Args, Clone, Debug)]
+pub struct ProvisionerArguments {
+    /// A role that may make databases and roles: the operator's.
+    #[arg(long, env = "MOS_PROVISIONER", default_value = crate::desired::names::PROVISIONER)]
+    pub provisioner: String,
+    /// Its password.
+    #[arg(long, env = "MOS_PROVISIONER_PASSWORD", hide_env_values = true)]
+    pub provisioner_password: String,
 }
 
 /// Whose backup is taken.
@@ -131,7 +206,8 @@ pub struct TenantArguments {
     /// Name of the Tenant, which the manifest repeats for people.
     #[arg(long, default_value = "", requires = "tenant")]
     pub name: String,
-    /// File with several: a JSON list of objects with `uuid` and `name`.
+    /// File with several: a JSON list of objects with `uuid`, `name` and, where older backups are to be removed, `keep`: a list
+    /// of how many days, weeks and months.
     #[arg(long)]
     pub tenants: Option<PathBuf>,
 }
@@ -158,7 +234,7 @@ pub struct ServerArguments {
     #[arg(long, env = "MOS_SYSTEM_IDENTIFIER")]
     pub system_identifier: Option<String>,
     /// Directory of `pg_dump` and `pg_restore`, of the server's version or newer.
-    #[arg(long, env = "MOS_POSTGRES_PROGRAMS", default_value = "/usr/lib/postgresql/17/bin")]
+    #[arg(long, env = "MOS_POSTGRES_PROGRAMS", default_value = PROGRAMS)]
     pub programs: PathBuf,
 }
 
@@ -258,7 +334,11 @@ impl RetentionArguments {
     }
 }
 
-fn ssl_mode(text: &str) -> Result<SslMode, String> {
+/// Reads how a connection is encrypted.
+///
+/// # Errors
+/// It is none of the four words.
+pub fn ssl_mode(text: &str) -> Result<SslMode, String> {
     let known = [SslMode::VerifyFull, SslMode::VerifyCa, SslMode::Require, SslMode::Prefer];
     let found = known.into_iter().find(|mode| mode.as_str() == text);
     found.ok_or_else(|| format!("`{text}` is none of verify-full, verify-ca, require and prefer"))

@@ -62,7 +62,7 @@ impl House {
         house
     }
 
-    fn ca(&self) -> PathBuf {
+    pub fn ca(&self) -> PathBuf {
         self.directory.path().join("ca.crt")
     }
 
@@ -85,6 +85,8 @@ impl House {
         Taker {
             server: self.server(),
             login: Login { username: names::BACKUP.into(), password: "of the backup".into() },
+            central: None,
+            last: false,
             bucket: self.bucket.clone(),
             programs: Programs(self.directory.path().into()),
             stop: CancellationToken::new(),
@@ -99,7 +101,28 @@ impl House {
                 password: self.fleet.instance.password("provisioner"),
             },
             programs: Programs(self.directory.path().into()),
+            stop: CancellationToken::new(),
         }
+    }
+
+    /// Where the server and the bucket are, as flags of `backup rehearse` and `last`.
+    pub fn arguments(&self) -> Vec<String> {
+        let s3 = s3();
+        let flags = [
+            ("--host", "127.0.0.1".to_owned()),
+            ("--port", self.fleet.instance.port.to_string()),
+            ("--ca", self.ca().to_str().unwrap().to_owned()),
+            ("--programs", self.directory.path().to_str().unwrap().to_owned()),
+            ("--provisioner-password", self.fleet.instance.password("provisioner")),
+            ("--s3-access-key-id", s3.access_key_id),
+            ("--s3-secret-access-key", s3.secret_access_key),
+            ("--s3-region", s3.region),
+            ("--s3-bucket", s3.bucket),
+            ("--s3-url", s3.url.unwrap_or_default()),
+            ("--s3-custom-endpoint", "true".to_owned()),
+            ("--s3-allow-http", "true".to_owned()),
+        ];
+        flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 
     /// Programs of which `pg_dump` is this script; `{pg_dump}` stands for the real one with its arguments.
@@ -109,6 +132,12 @@ impl House {
         script(&directory.path().join("pg_dump"), &dump.replace("{pg_dump}", &run("pg_dump")));
         let programs = Programs(directory.path().into());
         (directory, programs)
+    }
+
+    /// Removes backups of the central database. They lie in one place, so that one test alone may make them.
+    #[allow(clippy::unused_self, reason = "reads as the house's")]
+    pub fn without_central(&self) {
+        let _ = std::fs::remove_dir_all(root().join(keys::folder(keys::CENTRAL)));
     }
 
     /// An object, as the S3 server has it on its disk.

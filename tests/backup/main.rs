@@ -13,7 +13,10 @@ mod fleet;
 mod instance;
 
 mod beside;
+mod central;
 mod damage;
 mod faults;
 mod house;
+mod rehearsing;
 mod restoring;
+mod unsteady;

@@ -174,6 +174,8 @@ impl Kubelet {
             login: self.reader().await,
             bucket: Bucket::new(&s3()).unwrap(),
             programs: Programs(self.programs.clone()),
+            central: None,
+            last: false,
             stop: CancellationToken::new(),
         }
     }

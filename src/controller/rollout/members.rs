@@ -27,6 +27,11 @@ pub fn members(
     let member = |row: &TenantRow| {
         let server = row.server.clone()?;
         let tenant = context.tenants.get(&ObjectRef::new(&row.name).within(&row.namespace));
+        // One that is being deleted may wait for its last backup for long: nobody waits for it. Had back, it is behind, and
+        // the next turn sees it.
+        if tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some()) {
+            return None;
+        }
         let version = version(context, row);
         let state = if running.contains(&row.uuid) {
             MemberState::Running

@@ -9,11 +9,11 @@ use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::{Gone, Visit};
-use crate::api::tenant::DeletionPolicy;
 use crate::api::welcome::{self, Welcome};
 use crate::apply::kubernetes::Beside;
 use crate::apply::{self, ApplyError, kubernetes};
 use crate::central::Room;
+use crate::controller::backup;
 use crate::controller::server::pool;
 use crate::controller::servers::Server;
 use crate::desired::effect::Effect;
@@ -159,6 +159,7 @@ impl Visit<'_> {
                 context.workers.note(uuid, None);
                 Ok(())
             }
+            Effect::LastBackup { .. } => backup::make_last(context, &self.tenant, uuid).await,
             Effect::Release { database } => {
                 context.memory.forget_credential(uuid);
                 apply::ledger::release(central, ledger, &self.tenant, uuid, *database).await
@@ -183,7 +184,11 @@ impl Visit<'_> {
     async fn still_to_be_destroyed(&self) -> Result<(), ApplyError> {
         let fresh = kubernetes::fresh(&self.context.client, &self.tenant).await?;
         let agreed = fresh.is_some_and(|fresh| {
-            fresh.metadata.deletion_timestamp.is_some() && fresh.spec.deletion_policy == DeletionPolicy::Delete
+            // As it was decided by: a backup that is asked for meanwhile has to be there first.
+            let policy = fresh.spec.deletion_policy;
+            fresh.metadata.deletion_timestamp.is_some()
+                && policy.destroys()
+                && policy == self.tenant.spec.deletion_policy
         });
         agreed.then_some(()).ok_or_else(|| ApplyError::Stale(format!("Tenant {} has changed", self.tenant.name_any())))
     }

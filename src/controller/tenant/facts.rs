@@ -9,17 +9,18 @@ use uuid::Uuid;
 
 use super::{Visit, WATCH_LAG};
 use crate::api::plan::PlanSpec;
-use crate::api::tenant::TenantState;
+use crate::api::tenant::{DeletionPolicy, TenantState};
 use crate::api::{ANNOTATION_CHECK_DOMAINS, ANNOTATION_HASH};
+use crate::controller::backup;
 use crate::controller::context::Written;
 use crate::controller::servers::Server;
 use crate::desired::catalogue::Catalogue;
 use crate::desired::facts::{
-    DomainFact, Facts, LedgerFact, Look, MarkedData, Published, Reach, Refusal, SecretFact, Seen,
+    DomainFact, Facts, LastJob, LedgerFact, Look, MarkedData, Published, Reach, Refusal, SecretFact, Seen,
 };
 use crate::desired::registration::may_make_database;
 use crate::desired::scram::Credential;
-use crate::desired::{database, hosts, names, plan, rotation};
+use crate::desired::{database, drill, hosts, names, plan, rotation};
 use crate::observe::ledger::uid;
 
 impl Visit<'_> {
@@ -87,6 +88,7 @@ impl Visit<'_> {
             awake_until: awake.map(|left| now + left),
             sessions,
             backup: context.backups.heard(uuid),
+            last_job: self.last_job(uuid, server.as_deref()).await,
             attempt: uuid.map(|uuid| context.memory.attempt(uuid)).unwrap_or_default(),
             plan_name: plan.name,
             plan: plan.spec,
@@ -136,6 +138,25 @@ impl Visit<'_> {
             }
         }
         asked.into_iter().map(|(host, (fact, _))| (host, fact)).collect()
+    }
+
+    /// The Job of a last backup, where one is asked for: nobody else asks.
+    async fn last_job(&self, uuid: Option<Uuid>, server: Option<&str>) -> LastJob {
+        let is_asked_for = self.tenant.metadata.deletion_timestamp.is_some()
+            && self.tenant.spec.deletion_policy == DeletionPolicy::BackupThenDelete;
+        let (Some(uuid), Some(server)) = (uuid, server) else { return LastJob::Absent };
+        let turns = &self.context.backups.turns;
+        if !is_asked_for {
+            turns.give_back(uuid);
+            return LastJob::Absent;
+        }
+        let job = backup::last_job(self.context, &drill::last_name(uuid, uid(&self.tenant))).await;
+        match &job {
+            LastJob::Absent if !turns.take(uuid, server) => return LastJob::NotYet,
+            LastJob::Succeeded | LastJob::Failed(_) => turns.give_back(uuid),
+            _ => {}
+        }
+        job
     }
 
     /// Sessions in the tenant's database, where its limit is to shrink: nobody else asks.

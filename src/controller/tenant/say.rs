@@ -79,8 +79,9 @@ impl Visit<'_> {
             let age = Timestamp::now().duration_since(created.0);
             self.context.metrics.provisioning.observe(age.as_secs_f64().max(0.0));
         }
-        let progressing =
-            [Reason::Provisioning, Reason::Restoring].iter().any(|reason| ready.reason == reason.as_str());
+        let progressing = [Reason::Provisioning, Reason::Restoring, Reason::Deleting]
+            .iter()
+            .any(|reason| ready.reason == reason.as_str());
         let event = Event {
             type_: if is_ready || progressing { EventType::Normal } else { EventType::Warning },
             reason: ready.reason.clone(),
@@ -137,6 +138,8 @@ fn next_visit(facts: &Facts, outlook: &Outlook, resync: Duration) -> Action {
     });
     match outlook.trouble() {
         None => Action::requeue([shrinks, by_clock].into_iter().flatten().fold(resync, Duration::min)),
+        // A pod's word wakes it; this is for what nobody tells.
+        Some(Health::Progressing(Reason::Deleting, _)) => Action::requeue(Duration::from_secs(30).min(resync)),
         Some(Health::Blocked(..)) => Action::requeue(Duration::from_secs(15).min(resync)),
         Some(_) => {
             let waits = [&facts.pooler.reach, &facts.routing.reach].into_iter().find_map(|reach| match reach {

@@ -96,13 +96,13 @@ mod tests {
     use super::*;
     use crate::api::NameRef;
     use crate::api::server::DatabaseServerSpec;
-    use crate::desired::backup::{self, BucketSettings, Target};
+    use crate::desired::backup::{self, BucketSettings, Source, Target};
 
     fn cron_job() -> CronJob {
         let spec = DatabaseServerSpec { connection_secret_ref: NameRef { name: "pg-1".into() }, ..Default::default() };
         let uuid = Uuid::from_u128(7);
-        let target =
-            Target { uuid, name: "customers/acme".into(), server: "pg-1", spec: &spec, system_identifier: "741" };
+        let source = Source { server: "pg-1", spec: &spec, system_identifier: "741" };
+        let target = Target { source, uuid, name: "customers/acme".into() };
         let bucket = BucketSettings { bucket: "b".into(), secret: "s3-backup".into(), ..Default::default() };
         backup::cron_job(&target, &backup::wanted(uuid, None, None), &bucket, "ns", "image")
     }
