@@ -15,14 +15,13 @@ use maintenance_os::api::server::SslMode;
 use maintenance_os::api::tenant_restore::{RestorePhase, TenantRestoreStatus};
 use maintenance_os::api::{TenantBackup, TenantRestore};
 use maintenance_os::apply::gate::{Gate, Side};
+use maintenance_os::backup::Outcome;
 use maintenance_os::backup::bucket::Bucket;
 use maintenance_os::backup::manifest::TenantFacts;
 use maintenance_os::backup::programs::Programs;
 use maintenance_os::backup::restore::{Restorer, Wanted};
-use maintenance_os::backup::retention::Keep;
 use maintenance_os::backup::server::{Login, Server};
 use maintenance_os::backup::take::Taker;
-use maintenance_os::backup::{Outcome, take_all};
 use maintenance_os::desired::names;
 use maintenance_os::tenancy::storage::S3Settings;
 use serde_json::{Value, json};
@@ -183,9 +182,8 @@ impl Kubelet {
     async fn back_up(&self, arguments: &[&str]) -> Value {
         let at = arguments.iter().position(|text| *text == "--tenant").unwrap();
         let tenant = TenantFacts { uuid: arguments[at + 1].parse().unwrap(), name: "acme".into() };
-        let keep = Keep { daily: 7, weekly: 0, monthly: 0 };
-        let outcomes = take_all(&self.taker().await, &[tenant], keep).await;
-        json!(outcomes.iter().map(Outcome::report).collect::<Vec<_>>())
+        let taken = self.taker().await.take(&tenant).await;
+        json!([Outcome { tenant, taken }.report()])
     }
 }
 
