@@ -20,6 +20,7 @@
 //! | [`tenancy`] | the request side, a library any axum app can use |
 //! | [`app`] | the reference app on top of it |
 //! | [`backup`] | takes backups of tenants, looks after them and proves that they restore |
+//! | [`billing`] | what Stripe tells of subscriptions, and those that are set by hand |
 //! | [`signing`] | links that only we can have written |
 //! | [`generate`] | writes the CRDs |
 
@@ -27,6 +28,7 @@ pub mod api;
 pub mod app;
 pub mod apply;
 pub mod backup;
+pub mod billing;
 pub mod central;
 pub mod controller;
 pub mod desired;

@@ -13,6 +13,7 @@ mod rollout;
 mod server;
 mod servers;
 mod start;
+mod subscriptions;
 mod tenant;
 mod tls;
 mod undecodable;
@@ -221,6 +222,7 @@ async fn lead(
         std::future::ready(())
     }));
     tasks.spawn(backup::run(Arc::clone(&context), stop.clone()));
+    tasks.spawn(subscriptions::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(rollout::run(Arc::clone(&context), rollouts, stop.clone()));
     tracing::info!(epoch = context.epoch(), namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
     let woken = tokio_stream(woken.tenants, tenants.clone());

@@ -332,6 +332,7 @@ impl World {
                     plan: Some("pro".into()),
                     schema: Some(marked.schema),
                     subscription: crate::api::routing::Subscription::default(),
+                    subscription_since: None,
                     current: true,
                 });
             }
@@ -345,6 +346,7 @@ impl World {
                     plan: Some("pro".into()),
                     schema: None,
                     subscription: crate::api::routing::Subscription::default(),
+                    subscription_since: None,
                     current: true,
                 });
             }

@@ -58,6 +58,8 @@ pub struct LedgerRow {
     pub schema: Option<String>,
     /// The subscription.
     pub subscription: Subscription,
+    /// Since when its status is what it is.
+    pub subscription_since: Option<Timestamp>,
     /// Whether name, plan, state and hosts in the row are those of the object's current generation.
     pub current: bool,
 }

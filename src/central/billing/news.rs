@@ -1,0 +1,77 @@
+//! Which tenants' subscriptions changed, as it happens: a trigger notifies, and whoever leads listens.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use uuid::Uuid;
+
+use crate::central::{Central, CentralError, bounded};
+
+const CHANNEL: &str = "maintenance_os_subscriptions";
+/// A connection that is silent for so long is asked whether it is there: a dead one says nothing by itself.
+const SILENCE: Duration = Duration::from_secs(20);
+/// Notifications that came together are answered together.
+const TOGETHER: usize = 10_000;
+
+/// What was heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The subscriptions of these tenants changed.
+    Changed(BTreeSet<Uuid>),
+    /// Something may have been missed: everything has to be compared.
+    Missed,
+}
+
+/// A connection of its own that listens.
+pub struct SubscriptionNews {
+    listener: PgListener,
+}
+
+impl Central {
+    /// Listens from now on. What changed before has to be read.
+    pub async fn subscription_news(&self) -> Result<SubscriptionNews, CentralError> {
+        let options = (*self.pool.connect_options()).clone();
+        // Of its own, so that listening takes no connection from those that write.
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(5))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with(options);
+        let work = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(CHANNEL).await?;
+            Ok(SubscriptionNews { listener })
+        };
+        bounded("listen for changed subscriptions", work).await
+    }
+}
+
+impl SubscriptionNews {
+    /// Waits for what is heard next.
+    ///
+    /// # Errors
+    /// The connection is gone: listen anew, and compare everything.
+    pub async fn next(&mut self) -> Result<News, CentralError> {
+        loop {
+            let Ok(heard) = tokio::time::timeout(SILENCE, self.listener.try_recv()).await else {
+                let alive = async { sqlx::query("SELECT 1").execute(&mut self.listener).await.map(drop) };
+                bounded("go on listening for changed subscriptions", alive).await?;
+                continue;
+            };
+            let heard = bounded("listen for changed subscriptions", std::future::ready(heard)).await?;
+            // Listening again already; what was said in between is lost.
+            let Some(first) = heard else { return Ok(News::Missed) };
+            let mut tenants = BTreeSet::from_iter(first.payload().parse::<Uuid>());
+            while tenants.len() < TOGETHER
+                && let Some(more) = self.listener.next_buffered()
+            {
+                tenants.extend(more.payload().parse::<Uuid>());
+            }
+            if !tenants.is_empty() {
+                return Ok(News::Changed(tenants));
+            }
+        }
+    }
+}
