@@ -238,10 +238,10 @@ impl World {
             &variable("MOS_TEST_OPERATOR_POSTGRES_CA"),
             "--tenant-namespaces",
             &self.namespace,
-            "--resync",
-            "2s",
         ];
         let arguments = arguments.into_iter().chain(self.arguments.iter().map(String::as_str));
+        let resync = !self.arguments.iter().any(|argument| argument == "--resync");
+        let arguments = arguments.chain(["--resync", "2s"].into_iter().filter(|_| resync));
         match <maintenance_os::settings::Cli as clap::Parser>::try_parse_from(arguments).unwrap().role {
             maintenance_os::settings::Role::Operator(settings) => *settings,
             other => panic!("parsed as {other:?}"),
@@ -385,6 +385,28 @@ impl World {
         }
         lines.sort();
         lines.into_iter().map(|line| line.replace(&uuid, "UUID")).collect()
+    }
+
+    /// The central database, as everything but the operator has it.
+    pub async fn central(&self) -> maintenance_os::central::Central {
+        let ca = variable("MOS_TEST_OPERATOR_POSTGRES_CA");
+        maintenance_os::central::Central::connect(&self.central, Some(ca.as_ref())).await.unwrap()
+    }
+
+    /// Ends the connection on which the operator listens for changed subscriptions.
+    pub async fn end_listening(&self) -> usize {
+        let listening = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE query LIKE 'LISTEN %'";
+        self.query(listening).await.len()
+    }
+
+    /// The routing entry of the one tenant.
+    pub async fn entry(&self) -> Option<maintenance_os::api::routing::RoutingEntry> {
+        let slices = ListParams::default().labels("tenancy.maintenance-os.com/slice=routing");
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace).list(&slices).await.unwrap();
+        let slices = secrets
+            .into_iter()
+            .map(|secret| serde_json::from_slice::<RoutingSlice>(&secret.data.unwrap()[SLICE_KEY].0).unwrap());
+        slices.flat_map(|slice| slice.tenants).next()
     }
 
     /// The hosts that the routing slices name, each with the slug of its tenant.

@@ -1,7 +1,7 @@
 //! Which tenants' subscriptions changed, as it happens: a trigger notifies, and whoever leads listens.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use uuid::Uuid;
@@ -11,8 +11,9 @@ use crate::central::{Central, CentralError, bounded};
 const CHANNEL: &str = "maintenance_os_subscriptions";
 /// A connection that is silent for so long is asked whether it is there: a dead one says nothing by itself.
 const SILENCE: Duration = Duration::from_secs(20);
-/// Notifications that came together are answered together.
-const TOGETHER: usize = 10_000;
+/// What comes within so long of one another is answered together, and for so long at most.
+const PAUSE: Duration = Duration::from_millis(5);
+const TOGETHER: Duration = Duration::from_millis(200);
 
 /// What was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,19 +56,24 @@ impl SubscriptionNews {
     /// The connection is gone: listen anew, and compare everything.
     pub async fn next(&mut self) -> Result<News, CentralError> {
         loop {
-            let Ok(heard) = tokio::time::timeout(SILENCE, self.listener.try_recv()).await else {
+            let Ok(mut heard) = tokio::time::timeout(SILENCE, self.listener.try_recv()).await else {
                 let alive = async { sqlx::query("SELECT 1").execute(&mut self.listener).await.map(drop) };
                 bounded("go on listening for changed subscriptions", alive).await?;
                 continue;
             };
-            let heard = bounded("listen for changed subscriptions", std::future::ready(heard)).await?;
-            // Listening again already; what was said in between is lost.
-            let Some(first) = heard else { return Ok(News::Missed) };
-            let mut tenants = BTreeSet::from_iter(first.payload().parse::<Uuid>());
-            while tenants.len() < TOGETHER
-                && let Some(more) = self.listener.next_buffered()
-            {
-                tenants.extend(more.payload().parse::<Uuid>());
+            let (mut tenants, begun) = (BTreeSet::new(), Instant::now());
+            loop {
+                let heard = bounded("listen for changed subscriptions", std::future::ready(heard)).await?;
+                // Listening again already; what was said in between is lost.
+                let Some(notification) = heard else { return Ok(News::Missed) };
+                tenants.extend(notification.payload().parse::<Uuid>());
+                if begun.elapsed() >= TOGETHER {
+                    break;
+                }
+                match tokio::time::timeout(PAUSE, self.listener.try_recv()).await {
+                    Ok(more) => heard = more,
+                    Err(_) => break,
+                }
             }
             if !tenants.is_empty() {
                 return Ok(News::Changed(tenants));
