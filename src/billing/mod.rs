@@ -10,7 +10,7 @@
 //! | `metrics` | what it counts |
 //! | `command` | `maintenance-os billing set`, `end`, `list`, `events`, `assign` |
 
-mod command;
+pub mod command;
 pub mod event;
 pub mod life;
 pub mod metrics;

@@ -839,7 +839,11 @@ fn after_a_trial_the_tenant_is_served_as_before_until_the_grace_has_passed() {
     world.spec().trial_ends_at = Some(Time(Timestamp::from_second(2000).expect("a small number")));
     world.run(usize::MAX);
     let published = world.routing.as_ref().expect("routed").subscription.clone();
-    assert_eq!(published.grace_until.as_deref(), Some("1970-01-01T01:33:20Z"), "known before, so that the app needs nobody");
+    assert_eq!(
+        published.grace_until.as_deref(),
+        Some("1970-01-01T01:33:20Z"),
+        "known before, so that the app needs nobody"
+    );
     assert_eq!(status::next_change(&world.facts()), Timestamp::from_second(2000).ok());
     world.clock = 2000;
     assert_eq!(world.run(usize::MAX), 0, "nothing has to be written for it");
@@ -872,7 +876,11 @@ fn a_status_that_lapses_by_itself_has_its_grace_from_when_it_is_there() {
     }
     world.row.as_mut().expect("registered").subscription.status = "active".into();
     world.run(usize::MAX);
-    assert_eq!(world.routing.as_ref().expect("routed").subscription.grace_until, None, "nothing has lapsed or is to lapse");
+    assert_eq!(
+        world.routing.as_ref().expect("routed").subscription.grace_until,
+        None,
+        "nothing has lapsed or is to lapse"
+    );
     world.plan.billing = None;
     world.row.as_mut().expect("registered").subscription.status = "unpaid".into();
     world.run(usize::MAX);

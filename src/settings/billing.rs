@@ -146,6 +146,7 @@ pub enum ManualStatus {
     /// Being tried out; ends at its end.
     Trialing,
     /// An invoice is open; served until its end.
+    #[value(name = "past_due")]
     PastDue,
     /// An invoice was not paid: lapsed at once.
     Unpaid,

@@ -42,7 +42,10 @@ async fn what_cannot_be_set_is_said_and_nothing_is_written() {
     let central = &house.db.central;
     let nobody = Uuid::new_v4();
     let error = central.set_manual(nobody, &manual("active", "2999-01-01T00:00:00Z"), "eve").await.unwrap_err();
-    assert_eq!(error.to_string(), format!("the ledger knows no tenant {nobody}: its uuid is status.uuid of the Tenant"));
+    assert_eq!(
+        error.to_string(),
+        format!("the ledger knows no tenant {nobody}: its uuid is status.uuid of the Tenant")
+    );
     let gold = Manual { plan: Some("gold"), ..manual("active", "2999-01-01T00:00:00Z") };
     let error = central.set_manual(house.tenant, &gold, "eve").await.unwrap_err();
     assert_eq!(error.to_string(), "the ledger knows no plan gold: kubectl get plans");
@@ -78,7 +81,8 @@ async fn of_several_subscriptions_the_one_that_is_served_for_the_longest_counts(
     assert_eq!(counts().await, "sub_1 active", "it runs on, the manual one is to end");
     take(4, "sub_1", "unpaid", json!({})).await;
     assert_eq!(counts().await, "manual active");
-    let later = json!({ "items": { "data": [{ "current_period_start": NOW + DAY, "current_period_end": NOW + 31 * DAY }] } });
+    let later =
+        json!({ "items": { "data": [{ "current_period_start": NOW + DAY, "current_period_end": NOW + 31 * DAY }] } });
     take(5, "sub_3", "active", later).await;
     assert_eq!(counts().await, "sub_3 active");
     take(6, "sub_3", "canceled", json!({})).await;

@@ -21,7 +21,9 @@ async fn a_change_is_heard_and_what_changes_nothing_is_not() {
     let other = house.db.provisioned(&Object::new("globex")).await;
     let mut news = house.db.central.subscription_news().await.unwrap();
     let of_both = |tenants: &[uuid::Uuid]| Some(News::Changed(tenants.iter().copied().collect::<BTreeSet<_>>()));
-    let event = |id: &str, created: i64, status: &str, tenant| subscription(id, "updated", created, "sub_1", status, &of(tenant));
+    let event = |id: &str, created: i64, status: &str, tenant| {
+        subscription(id, "updated", created, "sub_1", status, &of(tenant))
+    };
     house.take(&event("evt_1", NOW, "active", house.tenant)).await;
     assert_eq!(next(&mut news).await, of_both(&[house.tenant]));
     // Neither a duplicate, nor an older one, nor one that says the same.
@@ -46,7 +48,8 @@ async fn whoever_listens_is_told_that_something_may_have_been_missed() {
     let mut news = central.subscription_news().await.unwrap();
     line.cut();
     line.mend();
-    let event = subscription("evt_1", "created", NOW, "sub_1", "active", &json!({ "metadata": { "tenant": house.tenant } }));
+    let event =
+        subscription("evt_1", "created", NOW, "sub_1", "active", &json!({ "metadata": { "tenant": house.tenant } }));
     house.take(&event).await;
     // Listening again or an error: the one who asks compares everything in either case.
     assert!(matches!(next(&mut news).await, Some(News::Missed) | None));

@@ -28,7 +28,13 @@ fn life(place: usize, tenant: Uuid) -> Vec<Value> {
         event(1, "updated", NOW, "active", &period(0)),
         event(2, "updated", NOW + 30 * DAY, "past_due", &period(1)),
         event(3, "updated", leave, "active", &with(1, json!({ "cancel_at_period_end": true, "canceled_at": leave }))),
-        event(4, "deleted", NOW + 60 * DAY, "canceled", &with(1, json!({ "canceled_at": leave, "ended_at": NOW + 60 * DAY }))),
+        event(
+            4,
+            "deleted",
+            NOW + 60 * DAY,
+            "canceled",
+            &with(1, json!({ "canceled_at": leave, "ended_at": NOW + 60 * DAY })),
+        ),
     ]
 }
 
@@ -88,7 +94,8 @@ async fn events_that_come_at_once_and_twice_at_two_webhooks_end_in_the_same_row_
 #[tokio::test]
 async fn an_older_event_changes_nothing_and_is_kept_as_such() {
     let house = House::new().await;
-    let event = |id: &str, created: i64, status: &str| subscription(id, "updated", created, "sub_1", status, &of(house.tenant));
+    let event =
+        |id: &str, created: i64, status: &str| subscription(id, "updated", created, "sub_1", status, &of(house.tenant));
     assert_eq!(house.take(&event("evt_2", NOW + 2, "active")).await, "applied");
     let before = house.db.versions().await;
     assert_eq!(house.take(&event("evt_1", NOW + 1, "unpaid")).await, "superseded");
@@ -96,7 +103,11 @@ async fn an_older_event_changes_nothing_and_is_kept_as_such() {
     assert_eq!(house.db.versions().await, before, "no row was written");
     assert_eq!(house.take(&event("evt_3", NOW + 3, "active")).await, "unchanged");
     assert_eq!(house.outcomes().await, ["evt_2 applied", "evt_1 superseded", "evt_3 unchanged"]);
-    assert_eq!(house.count("audit_logs WHERE action LIKE 'subscription.%'").await, 1, "what changes nothing is no change");
+    assert_eq!(
+        house.count("audit_logs WHERE action LIKE 'subscription.%'").await,
+        1,
+        "what changes nothing is no change"
+    );
 }
 
 #[tokio::test]

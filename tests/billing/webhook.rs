@@ -21,7 +21,8 @@ async fn an_event_of_stripe_is_kept_and_its_tenant_has_the_subscription() {
     assert_eq!(house.db.texts(kept).await, [event.to_string()], "word for word");
     let plan = "SELECT slug::text FROM plans p JOIN subscriptions s ON s.plan_id = p.id";
     assert_eq!(house.db.texts(plan).await, ["pro"]);
-    let audit = "SELECT actor || ' ' || action || ' ' || resource_id || ' ' || (changes->'after'->>'status') FROM audit_logs
+    let audit =
+        "SELECT actor || ' ' || action || ' ' || resource_id || ' ' || (changes->'after'->>'status') FROM audit_logs
         WHERE action LIKE 'subscription.%' ORDER BY id";
     assert_eq!(house.db.texts(audit).await, ["stripe subscription.created sub_1 active"]);
     let next = subscription("evt_2", "updated", NOW + 1, "sub_1", "past_due", &of(house.tenant));
@@ -63,7 +64,11 @@ async fn whoever_is_not_stripe_is_told_nothing_and_nothing_is_kept() {
     assert_eq!(reqwest::get(served.url()).await.unwrap().status().as_u16(), 405);
     assert_eq!(house.count("billing_events").await + house.count("subscriptions").await, 0);
     for (reason, count) in [("missing", "2"), ("malformed", "1"), ("stale", "2"), ("forged", "3"), ("body", "3")] {
-        assert_eq!(served.figure(&format!("maintenance_os_billing_refused_total{{reason=\"{reason}\"}}")), count, "{reason}");
+        assert_eq!(
+            served.figure(&format!("maintenance_os_billing_refused_total{{reason=\"{reason}\"}}")),
+            count,
+            "{reason}"
+        );
     }
     assert_eq!(served.post(body.into_bytes(), &[&good]).await.0, 200, "the same body is taken as it is");
 }
@@ -135,11 +140,12 @@ async fn what_names_no_known_tenant_is_kept_shown_and_given_to_the_one_whose_it_
     assert_eq!(house.take(&other("evt_3", "invoice.paid", NOW, &json!({ "subscription": "sub_1" }))).await, "noted");
     assert_eq!(central.unmatched_events().await.unwrap(), 2);
     let shown = central.billing_events(None, true, 10).await.unwrap();
-    let shown: Vec<_> = shown.iter().map(|line| (line.id.as_str(), line.subscription.as_deref(), line.slug.as_deref())).collect();
+    let shown: Vec<_> =
+        shown.iter().map(|line| (line.id.as_str(), line.subscription.as_deref(), line.slug.as_deref())).collect();
     assert_eq!(shown, [("evt_2", Some("sub_1"), None), ("evt_1", Some("sub_1"), None)]);
     assert_eq!(house.count("subscriptions").await, 0);
 
-    let assign = maintenance_os::billing::assign;
+    let assign = maintenance_os::billing::command::assign;
     assert_eq!(assign(central, "sub_1", Uuid::new_v4(), "eve@example.com").await.unwrap().as_str(), "unmatched");
     assert_eq!(assign(central, "sub_1", house.tenant, "eve@example.com").await.unwrap().as_str(), "applied");
     assert!(assign(central, "sub 1", house.tenant, "eve@example.com").await.is_err());
@@ -158,10 +164,22 @@ async fn what_is_not_used_or_cannot_be_read_is_kept_too() {
     let house = House::new().await;
     let event = subscription("evt_1", "created", NOW, "sub_1", "active", &of(house.tenant));
     assert_eq!(house.take(&event).await, "applied");
-    assert_eq!(house.take(&subscription("evt_2", "updated", NOW + 1, "sub_1", "dreaming", &of(house.tenant))).await, "unreadable");
-    assert_eq!(house.take(&other("evt_3", "invoice.upcoming", NOW, &json!({ "subscription": "sub_1" }))).await, "ignored");
-    assert_eq!(house.take(&other("evt_4", "customer.created", NOW, &json!({ "name": "zero \u{0} byte" }))).await, "ignored");
-    assert_eq!(house.take(&other("evt_5", "checkout.session.completed", NOW, &json!({ "mode": "payment" }))).await, "ignored");
+    assert_eq!(
+        house.take(&subscription("evt_2", "updated", NOW + 1, "sub_1", "dreaming", &of(house.tenant))).await,
+        "unreadable"
+    );
+    assert_eq!(
+        house.take(&other("evt_3", "invoice.upcoming", NOW, &json!({ "subscription": "sub_1" }))).await,
+        "ignored"
+    );
+    assert_eq!(
+        house.take(&other("evt_4", "customer.created", NOW, &json!({ "name": "zero \u{0} byte" }))).await,
+        "ignored"
+    );
+    assert_eq!(
+        house.take(&other("evt_5", "checkout.session.completed", NOW, &json!({ "mode": "payment" }))).await,
+        "ignored"
+    );
     let odd = json!({ "items": { "data": [{ "current_period_start": NOW, "current_period_end": i64::MAX }] } });
     assert_eq!(house.take(&subscription("evt_6", "created", NOW, "sub_2", "active", &odd)).await, "unmatched");
     assert_eq!(house.status().await.as_deref(), Some("active"));

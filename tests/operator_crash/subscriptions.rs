@@ -91,7 +91,11 @@ async fn a_changed_subscription_is_in_the_routing_slice_within_five_seconds() {
     central.set_manual(tenant, &manual, "eve@example.com").await.unwrap();
     let took = wait_for(&world, "manual", |found| found.ends_at.as_deref() == Some("2999-01-01T00:00:00Z")).await;
     assert!(took < PROMISE, "manual after {took:?}");
-    assert_eq!(world.tenants().get("acme").await.unwrap().metadata.generation, generation, "nothing is written to the spec");
+    assert_eq!(
+        world.tenants().get("acme").await.unwrap().metadata.generation,
+        generation,
+        "nothing is written to the spec"
+    );
     operator.kill();
     world.remove().await;
 }

@@ -63,9 +63,9 @@ impl SubscriptionNews {
             };
             let (mut tenants, begun) = (BTreeSet::new(), Instant::now());
             loop {
-                let heard = bounded("listen for changed subscriptions", std::future::ready(heard)).await?;
+                let now = bounded("listen for changed subscriptions", std::future::ready(heard)).await?;
                 // Listening again already; what was said in between is lost.
-                let Some(notification) = heard else { return Ok(News::Missed) };
+                let Some(notification) = now else { return Ok(News::Missed) };
                 tenants.extend(notification.payload().parse::<Uuid>());
                 if begun.elapsed() >= TOGETHER {
                     break;
