@@ -192,6 +192,7 @@ fn uuid(value: &Value) -> Option<Uuid> {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "the objects that tests make read better without")]
 mod tests {
     use serde_json::json;
 

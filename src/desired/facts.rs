@@ -30,6 +30,7 @@ pub enum Seen<T> {
 
 /// What the ledger says of a Tenant object.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a visit, and it nearly always is the row")]
 pub enum LedgerFact {
     /// No row yet.
     Unregistered,

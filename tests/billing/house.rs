@@ -126,39 +126,54 @@ impl Drop for Served {
     }
 }
 
-/// The way to the server, which can be cut.
+/// The way to the server, which can be cut, or carry nothing any more.
 pub struct Line {
     address: SocketAddr,
-    up: Arc<Mutex<CancellationToken>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    cut: CancellationToken,
+    silent: CancellationToken,
 }
 
 impl Line {
     pub async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let up = Arc::new(Mutex::new(CancellationToken::new()));
-        let (server, cut) = (format!("{}:{}", options().get_host(), options().get_port()), Arc::clone(&up));
+        let state = Arc::new(Mutex::new(State::default()));
+        let (server, now) = (format!("{}:{}", options().get_host(), options().get_port()), Arc::clone(&state));
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                let (server, cut) = (server.clone(), cut.lock().unwrap().clone());
+                let (server, State { cut, silent }) = (server.clone(), now.lock().unwrap().clone());
                 tokio::spawn(async move {
                     let forward = async {
-                        let mut server = TcpStream::connect(server).await?;
-                        tokio::io::copy_bidirectional(&mut client, &mut server).await
+                        let mut server = TcpStream::connect(server).await.unwrap();
+                        let carried = tokio::io::copy_bidirectional(&mut client, &mut server);
+                        if silent.run_until_cancelled(carried).await.is_none() {
+                            std::future::pending::<()>().await;
+                        }
                     };
                     let _ = cut.run_until_cancelled(forward).await;
                 });
             }
         });
-        Self { address, up }
+        Self { address, state }
     }
 
     pub fn cut(&self) {
-        self.up.lock().unwrap().cancel();
+        self.state.lock().unwrap().cut.cancel();
     }
 
+    /// What is connected stays so, and nothing comes through.
+    pub fn fall_silent(&self) {
+        self.state.lock().unwrap().silent.cancel();
+    }
+
+    /// For connections that are made from now on.
     pub fn mend(&self) {
-        *self.up.lock().unwrap() = CancellationToken::new();
+        *self.state.lock().unwrap() = State::default();
     }
 
     /// The central database by way of this.

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::house::{House, Line, NOW, of, subscription};
 use crate::support::Object;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(40);
 
 async fn next(news: &mut SubscriptionNews) -> Option<News> {
     tokio::time::timeout(DEADLINE, news.next()).await.expect("something is heard in time").ok()
@@ -57,4 +57,13 @@ async fn whoever_listens_is_told_that_something_may_have_been_missed() {
     let event = subscription("evt_2", "updated", NOW + 1, "sub_1", "paused", &json!({}));
     house.take(&event).await;
     assert_eq!(next(&mut news).await, Some(News::Changed([house.tenant].into())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_has_died_without_a_word_is_noticed() {
+    let house = House::new().await;
+    let line = Line::new().await;
+    let mut news = line.central(&house.db).await.subscription_news().await.unwrap();
+    line.fall_silent();
+    assert_eq!(next(&mut news).await, None, "it asks whether anybody is there, and is not answered");
 }

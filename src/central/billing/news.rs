@@ -11,6 +11,8 @@ use crate::central::{Central, CentralError, bounded};
 const CHANNEL: &str = "maintenance_os_subscriptions";
 /// A connection that is silent for so long is asked whether it is there: a dead one says nothing by itself.
 const SILENCE: Duration = Duration::from_secs(20);
+/// So long it has for that.
+const ANSWER: Duration = Duration::from_secs(5);
 /// What comes within so long of one another is answered together, and for so long at most.
 const PAUSE: Duration = Duration::from_millis(5);
 const TOGETHER: Duration = Duration::from_millis(200);
@@ -57,8 +59,10 @@ impl SubscriptionNews {
     pub async fn next(&mut self) -> Result<News, CentralError> {
         loop {
             let Ok(mut heard) = tokio::time::timeout(SILENCE, self.listener.try_recv()).await else {
+                let doing = "go on listening for changed subscriptions";
                 let alive = async { sqlx::query("SELECT 1").execute(&mut self.listener).await.map(drop) };
-                bounded("go on listening for changed subscriptions", alive).await?;
+                let alive = tokio::time::timeout(ANSWER, bounded(doing, alive)).await;
+                alive.unwrap_or_else(|_| Err(CentralError::timeout(doing)))?;
                 continue;
             };
             let (mut tenants, begun) = (BTreeSet::new(), Instant::now());

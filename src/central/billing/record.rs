@@ -202,7 +202,9 @@ async fn settle(
     subscription: &str,
     wanted: impl Fn(&[String]) -> Wanted,
 ) -> Result<(Outcome, Option<Uuid>), sqlx::Error> {
-    let payloads = sqlx::query_scalar("SELECT payload::text FROM billing_events WHERE subscription_id = $1 AND type NOT LIKE 'invoice.%'");
+    let payloads = sqlx::query_scalar(
+        "SELECT payload::text FROM billing_events WHERE subscription_id = $1 AND type NOT LIKE 'invoice.%'",
+    );
     let payloads: Vec<String> = payloads.bind(subscription).fetch_all(&mut *connection).await?;
     let wanted = wanted(&payloads);
     let named = sqlx::query_scalar(
