@@ -27,7 +27,14 @@ fn life(place: usize, tenant: Uuid) -> Vec<Value> {
         // The same second.
         event(1, "updated", NOW, "active", &period(0)),
         event(2, "updated", NOW + 30 * DAY, "past_due", &period(1)),
-        event(3, "updated", leave, "active", &with(1, json!({ "cancel_at_period_end": true, "canceled_at": leave }))),
+        // The same second again.
+        event(
+            3,
+            "updated",
+            NOW + 60 * DAY,
+            "active",
+            &with(1, json!({ "cancel_at_period_end": true, "canceled_at": leave })),
+        ),
         event(
             4,
             "deleted",

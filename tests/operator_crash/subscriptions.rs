@@ -103,12 +103,9 @@ async fn a_changed_subscription_is_in_the_routing_slice_within_five_seconds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changed_while_nobody_listened_is_found_once_somebody_listens_again() {
     let (world, operator, tenant, central) = ready("unheard", "pro").await;
-    until("the operator listens", async || {
-        let ended = world.end_listening().await;
-        (ended == 1).then_some(()).ok_or_else(|| format!("{ended} connections listen"))
-    })
-    .await;
-    stripe(&central, tenant, 1, "unpaid").await;
+    stripe(&central, tenant, 1, "active").await;
+    wait_for(&world, "active", |found| found.status == "active").await;
+    world.change_subscription_unheard("unpaid").await;
     wait_for(&world, "unpaid", |found| found.status == "unpaid").await;
     operator.kill();
     stripe(&central, tenant, 2, "active").await;

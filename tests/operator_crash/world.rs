@@ -393,10 +393,27 @@ impl World {
         maintenance_os::central::Central::connect(&self.central, Some(ca.as_ref())).await.unwrap()
     }
 
-    /// Ends the connection on which the operator listens for changed subscriptions.
-    pub async fn end_listening(&self) -> usize {
-        let listening = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE query LIKE 'LISTEN %'";
-        self.query(listening).await.len()
+    /// Changes a subscription while the operator cannot listen.
+    pub async fn change_subscription_unheard(&self, status: &str) {
+        let central: PgConnectOptions = self.central.parse().unwrap();
+        let ca = std::fs::read(variable("MOS_TEST_OPERATOR_POSTGRES_CA")).unwrap();
+        let options = central.clone().ssl_mode(PgSslMode::VerifyFull).ssl_root_cert_from_pem(ca);
+        let (mut session, mut ledger) = (self.superuser().await, options.connect().await.unwrap());
+        let login = format!("ALTER ROLE \"{}\"", central.get_username());
+        sqlx::query(AssertSqlSafe(format!("{login} NOLOGIN"))).execute(&mut session).await.unwrap();
+        let listening = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE application_name = 'maintenance-os-listens'";
+        let ended = self.query(listening).await.len();
+        let still = "SELECT pid::text FROM pg_stat_activity WHERE application_name = 'maintenance-os-listens'";
+        until("the connection has gone", async || {
+            self.query(still).await.is_empty().then_some(()).ok_or_else(|| "not yet".into())
+        })
+        .await;
+        let change = "UPDATE subscriptions SET status = $1, status_since = now()";
+        let changed = sqlx::query(change).bind(status).execute(&mut ledger).await.unwrap().rows_affected();
+        sqlx::query(AssertSqlSafe(format!("{login} LOGIN"))).execute(&mut session).await.unwrap();
+        session.close().await.unwrap();
+        ledger.close().await.unwrap();
+        assert_eq!((ended, changed), (1, 1), "somebody listened, and one row was changed");
     }
 
     /// The routing entry of the one tenant.

@@ -9,6 +9,8 @@ use uuid::Uuid;
 use crate::central::{Central, CentralError, bounded};
 
 const CHANNEL: &str = "maintenance_os_subscriptions";
+/// What the server shows of the connection.
+const APPLICATION: &str = "maintenance-os-listens";
 /// A connection that is silent for so long is asked whether it is there: a dead one says nothing by itself.
 const SILENCE: Duration = Duration::from_secs(20);
 /// So long it has for that.
@@ -34,7 +36,7 @@ pub struct SubscriptionNews {
 impl Central {
     /// Listens from now on. What changed before has to be read.
     pub async fn subscription_news(&self) -> Result<SubscriptionNews, CentralError> {
-        let options = (*self.pool.connect_options()).clone();
+        let options = (*self.pool.connect_options()).clone().application_name(APPLICATION);
         // Of its own, so that listening takes no connection from those that write.
         let pool = PgPoolOptions::new()
             .max_connections(1)
