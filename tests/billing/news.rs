@@ -64,6 +64,11 @@ async fn a_connection_that_has_died_without_a_word_is_noticed() {
     let house = House::new().await;
     let line = Line::new().await;
     let mut news = line.central(&house.db).await.subscription_news().await.unwrap();
+    let mut healthy = house.db.central.subscription_news().await.unwrap();
+    let healthy = tokio::spawn(async move { next(&mut healthy).await });
     line.fall_silent();
     assert_eq!(next(&mut news).await, None, "it asks whether anybody is there, and is not answered");
+    // The other one was as silent, asked as well, and still listens.
+    house.take(&subscription("evt_1", "created", NOW, "sub_1", "active", &of(house.tenant))).await;
+    assert_eq!(healthy.await.unwrap(), Some(News::Changed([house.tenant].into())));
 }
