@@ -14,6 +14,7 @@ mod server;
 mod servers;
 mod shared_backup;
 mod start;
+mod subscriptions;
 mod tenant;
 mod tls;
 mod undecodable;
@@ -222,6 +223,7 @@ async fn lead(
         std::future::ready(())
     }));
     tasks.spawn(backup::run(Arc::clone(&context), stop.clone()));
+    tasks.spawn(subscriptions::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(rollout::run(Arc::clone(&context), rollouts, stop.clone()));
     tracing::info!(epoch = context.epoch(), namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
     let woken = tokio_stream(woken.tenants, tenants.clone());

@@ -7,6 +7,7 @@
 mod domains;
 mod operator;
 mod own_workers;
+mod subscriptions;
 mod world;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
