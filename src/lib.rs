@@ -15,11 +15,12 @@
 //! | [`apply`] | what we do: every write of the operator |
 //! | [`controller`] | the loop |
 //! | [`error`] | how errors are told |
-//! | [`central`] | the central database: migrations and the ledger |
+//! | [`central`] | the central database: migrations, the ledger, subscriptions |
 //! | [`pooler`] | the agent beside PgBouncer: slices → files → RELOAD → acknowledge |
 //! | [`tenancy`] | the request side, a library any axum app can use |
 //! | [`app`] | the reference app on top of it |
 //! | [`backup`] | takes backups of tenants, looks after them and proves that they restore |
+//! | [`billing`] | what Stripe tells of subscriptions, and those that are set by hand |
 //! | [`signing`] | links that only we can have written |
 //! | [`generate`] | writes the CRDs |
 
@@ -27,6 +28,7 @@ pub mod api;
 pub mod app;
 pub mod apply;
 pub mod backup;
+pub mod billing;
 pub mod central;
 pub mod controller;
 pub mod desired;
@@ -106,6 +108,14 @@ mod boundaries {
         ];
         // The convergence tests are a file of their own.
         assert_without(&["desired"], &impure, &["convergence.rs"]);
+    }
+
+    #[test]
+    fn what_an_event_of_stripe_means_is_decided_without_io_or_clock_and_never_written_to_an_object() {
+        let impure = ["sqlx", "tokio", "async ", ".await", "Timestamp::now", "std::env", "std::fs", "crate::central"];
+        assert_without(&["billing"], &impure, &["mod.rs", "serve.rs", "command.rs", "metrics.rs"]);
+        let objects = ["kube::", "Client", "crate::apply", "crate::controller", "crate::desired", "crate::observe"];
+        assert_without(&["billing", "central/billing"], &objects, &[]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Every flag and variable, parsed once. Each flag has a variable `MOS_…` of the same name.
 
 mod backup;
+mod billing;
 mod redis;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ pub use self::backup::{
     BackupAction, BackupSettings, BucketArguments, OperatorBackupArguments, ProvisionerArguments, RestoreArguments,
     RetentionArguments, ScratchArguments, ServerArguments, TenantArguments, VerifyAction, ssl_mode,
 };
+pub use self::billing::{BillingAction, BillingServeSettings, BillingSettings, CentralArguments, ManualStatus, Who};
 pub use self::redis::RedisArguments;
 
 use crate::desired::edge::{Edge, Mode};
@@ -38,6 +40,8 @@ pub enum Role {
     Worker(Box<WorkerRoleSettings>),
     /// Takes backups of tenants, lists them, proves that they restore.
     Backup(Box<BackupSettings>),
+    /// Takes Stripe's events, and sets subscriptions by hand.
+    Billing(Box<BillingSettings>),
     /// Beside PgBouncer: turns pooler slices into its files.
     PoolerAgent(PoolerAgentSettings),
     /// Writes the custom resource definitions.

@@ -543,3 +543,29 @@ async fn a_trial_ends_at_its_instant_and_leaves_the_settings_open() {
     }
     assert_eq!(page_at(-1).await.body, "page");
 }
+
+#[tokio::test]
+async fn after_a_trial_everything_is_open_until_the_instant_at_which_the_grace_ends() {
+    let end: Timestamp = "2026-12-31T23:59:59Z".parse().unwrap();
+    let over = end + jiff::SignedDuration::from_secs(3600);
+    let mut acme = entry();
+    acme.subscription = Subscription {
+        status: "none".into(),
+        trial_ends_at: Some(end.to_string()),
+        grace_until: Some(over.to_string()),
+        ..Default::default()
+    };
+    let now = Arc::new(std::sync::Mutex::new(end));
+    let clock = {
+        let now = now.clone();
+        Clock::of(move || *now.lock().unwrap())
+    };
+    let settings = TenancySettings { clock, ..TenancySettings::new("maintenance-os.com") };
+    let router = planned(&process_with(settings, std::slice::from_ref(&acme)).await);
+    let just_before = over - jiff::SignedDuration::from_nanos(1);
+    for (at, status) in [(end, StatusCode::OK), (just_before, StatusCode::OK), (over, StatusCode::PAYMENT_REQUIRED)] {
+        *now.lock().unwrap() = at;
+        assert_eq!(request(&router, &acme, "/").await.status, status, "{at}");
+        assert_eq!(request(&router, &acme, "/settings").await.body, "settings");
+    }
+}

@@ -58,6 +58,7 @@ samples() {
 	kubectl wait --for=condition=Ready --timeout=180s -f "$checkout/manifests/samples/tenants.yaml" || { state; return 1; }
 	kubectl -n maintenance-os rollout status deployment/maintenance-os-app --timeout=120s || { state; return 1; }
 	kubectl -n maintenance-os rollout status deployment/maintenance-os-worker --timeout=120s || { state; return 1; }
+	kubectl -n maintenance-os rollout status deployment/maintenance-os-billing --timeout=120s || { state; return 1; }
 }
 hosts() { kubectl get tenants -n customers -o jsonpath='{range .items[*]}{.status.primaryHost}{"\n"}{end}'; }
 # Each answer is read from the tenant's own database.

@@ -57,7 +57,7 @@ bucket() { # name, owner
 
 mkdir -p "$state"
 chmod 700 "$state"
-for name in redis s3-root s3-app s3-backup; do secret "$name" > /dev/null; done
+for name in redis s3-root s3-app s3-backup stripe; do secret "$name" > /dev/null; done
 
 {
 	cat <<-YAML
@@ -88,3 +88,5 @@ secret_of maintenance-os s3 --from-literal=AWS_ACCESS_KEY_ID=maintenance-os-app 
 secret_of maintenance-os s3-backup --from-literal=AWS_ACCESS_KEY_ID=maintenance-os-backup \
 	--from-file=AWS_SECRET_ACCESS_KEY=<(secret s3-backup | tr -d '\n')
 secret_of maintenance-os mail --from-literal=url=smtp://mail.platform.svc.cluster.local:1025
+# What signs Stripe's events; here there is nobody but tests who sends some.
+secret_of maintenance-os maintenance-os-stripe --from-file=webhook=<(printf 'whsec_%s' "$(secret stripe | tr -d '\n')")

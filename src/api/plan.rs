@@ -63,6 +63,9 @@ pub struct PlanSpec {
     /// Backups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<PlanBackup>,
+    /// What becomes of tenants that do not pay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub billing: Option<PlanBilling>,
 }
 
 /// Limits that the app enforces; unset means without limit.
@@ -180,6 +183,18 @@ pub struct PlanBackup {
     /// When the newest backup of each is restored into a scratch database; every week where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
+}
+
+/// What becomes of tenants on this plan that do not pay.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanBilling {
+    /// For how long a tenant is served as before after its trial or subscription has lapsed, as `336h`; at most 8760h.
+    /// Without it not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 24), regex(pattern = crate::api::DURATION_PATTERN))]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('8760h')").message("billing.gracePeriod must be at most 8760h, a year; 336h is usual"))]
+    pub grace_period: Option<String>,
 }
 
 /// How backups are run.

@@ -94,6 +94,14 @@ pub struct Subscription {
     /// End of the trial (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_ends_at: Option<String>,
+    /// When the subscription ends whatever its status says (RFC 3339): a cancellation that is announced, or the last instant
+    /// of a subscription without Stripe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<String>,
+    /// Until when the tenant is served as before although the subscription has lapsed, or when that will be once it lapses
+    /// (RFC 3339): the plan's grace period. Absent: it is not. Readers that do not know it give no grace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_until: Option<String>,
 }
 
 /// How to reach a tenant's database, through the pooler.

@@ -9,8 +9,9 @@ use http::request::Parts;
 use super::accounts::{CurrentUser, Role};
 use super::problem::Problem;
 use super::render::STYLE;
+use crate::api::subscription::{Standing, standing};
 use crate::api::tenant::TenantState;
-use crate::tenancy::TenantContext;
+use crate::tenancy::{Refusal, TenantContext};
 
 /// The session's secret against forged forms, in the extensions of every request that has a session.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Shell {
     pub path: String,
     /// Nothing can be changed right now.
     pub read_only: bool,
+    /// What has lapsed, in a short sentence, and until when everything is served all the same.
+    pub grace: Option<(&'static str, String)>,
     /// What the page before has done, where it led here.
     pub notice: Option<&'static str>,
     /// Empty where nobody has a session.
@@ -69,6 +72,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Shell {
             user: parts.extensions.get::<CurrentUser>().cloned(),
             path: parts.uri.path().to_owned(),
             read_only: tenant.entry().state == TenantState::ReadOnly,
+            grace: match standing(&tenant.entry().subscription, tenant.clock().now()) {
+                Standing::Grace(lapse, until) => {
+                    let until = until.strftime("%Y-%m-%d %H:%M UTC").to_string();
+                    Some((Refusal::NoSubscription(lapse).title(), until))
+                }
+                Standing::Valid | Standing::Lapsed(_) => None,
+            },
             notice: parts.uri.query().and_then(notice),
             csrf: parts.extensions.get::<CsrfToken>().map(|token| token.0.to_string()).unwrap_or_default(),
         })

@@ -14,11 +14,13 @@
 //! | `replaced` | databases whose place a restored one has taken |
 //! | `rows` | reads |
 //! | `plans`, `audit` | the seed's `plans` and `audit_logs` |
+//! | `billing` | subscriptions and the events that tell of them |
 //!
 //! Every call is one transaction, can be repeated after an answer was lost, and writes nothing when nothing changed.
 
 mod adopt;
 mod audit;
+mod billing;
 mod error;
 mod holder;
 mod hosts;
@@ -42,6 +44,10 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
 pub use audit::AuditEntry;
+pub use billing::{
+    EventLine, Manual, ManualError, NewEvent, News, Outcome as EventOutcome, Stand, SubscriptionLine, SubscriptionNews,
+    Use, Wanted,
+};
 pub use error::{CentralError, Holder, RegisterError};
 pub use hosts::Proof;
 pub use model::{HostRow, LedgerState, SubscriptionRow, TenantRow};

@@ -119,7 +119,7 @@ pub struct TenantRow {
     pub seeded: bool,
     /// The customer's hosts, by name.
     pub hosts: Vec<HostRow>,
-    /// The newest subscription.
+    /// The subscription that counts: the one that is served for the longest.
     pub subscription: Option<SubscriptionRow>,
     /// When the tenant was minted.
     pub created_at: Timestamp,
@@ -142,7 +142,7 @@ pub struct HostRow {
     pub lost_since: Option<Timestamp>,
 }
 
-/// The newest subscription of a tenant.
+/// The subscription of a tenant that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionRow {
     /// Stripe's name of the status.
@@ -151,4 +151,8 @@ pub struct SubscriptionRow {
     pub current_period_end: Timestamp,
     /// It was canceled; it may still run until the period ends.
     pub canceled: bool,
+    /// When it ends whatever the status says.
+    pub ends_at: Option<Timestamp>,
+    /// Since when the status is what it is.
+    pub since: Option<Timestamp>,
 }

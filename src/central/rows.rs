@@ -30,11 +30,15 @@ macro_rules! select_tenants {
                               FROM domains d WHERE d.tenant_id = t.id), '[]') AS hosts,
                     s.status AS subscription_status,
                     (extract(epoch FROM s.current_period_end) * 1000000)::bigint AS subscription_end,
-                    s.canceled_at IS NOT NULL AS subscription_canceled
+                    s.canceled_at IS NOT NULL AS subscription_canceled,
+                    (extract(epoch FROM s.ends_at) * 1000000)::bigint AS subscription_ends_at,
+                    (extract(epoch FROM s.status_since) * 1000000)::bigint AS subscription_since
              FROM tenants t
              LEFT JOIN plans p ON p.id = t.plan_id
              LEFT JOIN LATERAL (SELECT * FROM subscriptions WHERE tenant_id = t.id
-                                ORDER BY current_period_start DESC, id DESC LIMIT 1) s ON true ",
+                                ORDER BY ",
+            super::billing::order_of_subscriptions!(),
+            " LIMIT 1) s ON true ",
             $rest
         )
     };
@@ -118,6 +122,8 @@ fn subscription(row: &PgRow) -> Result<Option<SubscriptionRow>, sqlx::Error> {
         status,
         current_period_end: instant(row, "subscription_end")?.unwrap_or_default(),
         canceled: row.try_get("subscription_canceled")?,
+        ends_at: instant(row, "subscription_ends_at")?,
+        since: instant(row, "subscription_since")?,
     }))
 }
 

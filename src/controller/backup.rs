@@ -178,7 +178,9 @@ fn hear(context: &Context, pod: &Pod, logs: &mpsc::UnboundedSender<Pod>) {
     {
         look(context, report.tenant);
     }
-    reports.into_iter().for_each(|report| take(context, report));
+    for report in reports {
+        take(context, report);
+    }
 }
 
 /// Takes a report in, and has its Tenant looked at where it is news.
@@ -379,12 +381,12 @@ pub async fn last_job(context: &Context, name: &str) -> LastJob {
         Ok(Some(job)) => {
             let conditions = job.status.into_iter().flat_map(|status| status.conditions.unwrap_or_default());
             let ended = conditions.filter(|condition| condition.status == "True");
-            let word = ended.filter_map(|condition| match condition.type_.as_str() {
+            let mut word = ended.filter_map(|condition| match condition.type_.as_str() {
                 "Complete" => Some(LastJob::Succeeded),
                 "Failed" => Some(LastJob::Failed(condition.reason.unwrap_or_default())),
                 _ => None,
             });
-            word.last().unwrap_or(LastJob::Running)
+            word.next_back().unwrap_or(LastJob::Running)
         }
         Err(error) => LastJob::Unknown(chain(&error)),
     }

@@ -16,6 +16,7 @@ mod server;
 mod servers;
 mod shared_backup;
 mod start;
+mod subscriptions;
 mod tenant;
 mod tls;
 mod undecodable;
@@ -233,6 +234,7 @@ async fn lead(
     tasks.spawn(backup::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(backups_now::run(Arc::clone(&context), backups_now, stop.clone()));
     tasks.spawn(restores::run(Arc::clone(&context), restores, stop.clone()));
+    tasks.spawn(subscriptions::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(rollout::run(Arc::clone(&context), rollouts, stop.clone()));
     tracing::info!(epoch = context.epoch(), namespaces = ?context.settings.tenant_namespaces, "the operator is at work");
     let woken = tokio_stream(woken.tenants, tenants.clone());

@@ -378,6 +378,7 @@ impl World {
                     plan: Some("pro".into()),
                     schema: Some(marked.schema),
                     subscription: crate::api::routing::Subscription::default(),
+                    subscription_since: None,
                     current: true,
                 });
             }
@@ -391,6 +392,7 @@ impl World {
                     plan: Some("pro".into()),
                     schema: None,
                     subscription: crate::api::routing::Subscription::default(),
+                    subscription_since: None,
                     current: true,
                 });
             }
@@ -969,6 +971,98 @@ fn a_trial_ends_at_its_instant_and_the_tenant_stays_ready() {
     assert_eq!(condition(&world, "Ready"), expired("True"));
     assert_eq!(condition(&world, "Serving"), expired("False"));
     assert_eq!(condition(&world, "SubscriptionActive"), expired("False"));
+}
+
+fn conditions(world: &World) -> impl Fn(&str) -> (String, String, String) + use<> {
+    let conditions = status::status(&world.facts(), &tenant::plan(&world.facts()), None).conditions;
+    move |kind| {
+        let found = conditions.iter().find(|condition| condition.type_ == kind).expect("written");
+        (found.status.clone(), found.reason.clone(), found.message.clone())
+    }
+}
+
+fn with_grace(period: &str) -> World {
+    let mut world = created(1);
+    world.clock = 1000;
+    world.plan.billing = Some(crate::api::plan::PlanBilling { grace_period: Some(period.into()) });
+    world.run(usize::MAX);
+    world
+}
+
+#[test]
+fn after_a_trial_the_tenant_is_served_as_before_until_the_grace_has_passed() {
+    let mut world = with_grace("1h");
+    world.spec().trial_ends_at = Some(Time(Timestamp::from_second(2000).expect("a small number")));
+    world.run(usize::MAX);
+    let published = world.routing.as_ref().expect("routed").subscription.clone();
+    assert_eq!(
+        published.grace_until.as_deref(),
+        Some("1970-01-01T01:33:20Z"),
+        "known before, so that the app needs nobody"
+    );
+    assert_eq!(status::next_change(&world.facts()), Timestamp::from_second(2000).ok());
+    world.clock = 2000;
+    assert_eq!(world.run(usize::MAX), 0, "nothing has to be written for it");
+    let said = conditions(&world);
+    let (value, reason, message) = said("SubscriptionActive");
+    assert_eq!((value.as_str(), reason.as_str()), ("False", "TrialExpired"));
+    assert!(message.contains("as before until 1970-01-01T01:33:20Z"), "{message}");
+    assert_eq!((said("Serving").0.as_str(), said("Ready").0.as_str()), ("True", "True"));
+    assert!(said("Ready").2.contains("until 1970-01-01T01:33:20Z"), "{}", said("Ready").2);
+    assert_eq!(status::next_change(&world.facts()), Timestamp::from_second(5600).ok());
+    world.clock = 5600;
+    assert_eq!(world.run(usize::MAX), 0, "nor for the end of the grace");
+    let said = conditions(&world);
+    assert_eq!((said("Serving").0.as_str(), said("Serving").1.as_str()), ("False", "TrialExpired"));
+    assert_eq!(said("Ready").0, "True");
+}
+
+#[test]
+fn a_status_that_lapses_by_itself_has_its_grace_from_when_it_is_there() {
+    let mut world = with_grace("1h");
+    for (since, expected) in [(Some(500), Some("1970-01-01T01:08:20Z")), (None, None)] {
+        let row = world.row.as_mut().expect("registered");
+        row.subscription.status = "unpaid".into();
+        row.subscription_since = since.map(|since| Timestamp::from_second(since).expect("a small number"));
+        world.run(usize::MAX);
+        let published = world.routing.as_ref().expect("routed").subscription.clone();
+        assert_eq!(published.grace_until.as_deref(), expected);
+        assert_eq!(conditions(&world)("Serving").0 == "True", expected.is_some());
+        assert_eq!(conditions(&world)("SubscriptionActive").0, "False");
+    }
+    world.row.as_mut().expect("registered").subscription.status = "active".into();
+    world.run(usize::MAX);
+    assert_eq!(
+        world.routing.as_ref().expect("routed").subscription.grace_until,
+        None,
+        "nothing has lapsed or is to lapse"
+    );
+    world.plan.billing = None;
+    world.row.as_mut().expect("registered").subscription.status = "unpaid".into();
+    world.run(usize::MAX);
+    assert_eq!(conditions(&world)("Serving").0, "False", "without a grace period there is none");
+}
+
+#[test]
+fn a_subscriptions_own_trial_counts_in_place_of_the_objects() {
+    let mut world = created(1);
+    world.clock = 1000;
+    let at = |second: i64| Timestamp::from_second(second).expect("a small number");
+    world.spec().trial_ends_at = Some(Time(at(900)));
+    world.run(usize::MAX);
+    assert_eq!(conditions(&world)("SubscriptionActive").0, "False");
+    let trial = |world: &mut World, ends: Option<i64>| {
+        let row = world.row.as_mut().expect("registered");
+        row.subscription.status = "trialing".into();
+        row.subscription.trial_ends_at = ends.map(|end| at(end).to_string());
+        world.run(usize::MAX);
+        world.routing.as_ref().expect("routed").subscription.trial_ends_at.clone()
+    };
+    assert_eq!(trial(&mut world, None), None, "Stripe says what comes after it");
+    assert_eq!(conditions(&world)("SubscriptionActive").0, "True");
+    assert_eq!(trial(&mut world, Some(2000)), Some(at(2000).to_string()));
+    assert_eq!(trial(&mut world, Some(800)), Some(at(900).to_string()), "the longer one");
+    assert_eq!(conditions(&world)("SubscriptionActive").0, "False");
 }
 
 #[test]

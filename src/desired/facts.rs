@@ -30,6 +30,7 @@ pub enum Seen<T> {
 
 /// What the ledger says of a Tenant object.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a visit, and it nearly always is the row")]
 pub enum LedgerFact {
     /// No row yet.
     Unregistered,
@@ -58,6 +59,8 @@ pub struct LedgerRow {
     pub schema: Option<String>,
     /// The subscription.
     pub subscription: Subscription,
+    /// Since when its status is what it is.
+    pub subscription_since: Option<Timestamp>,
     /// Whether name, plan, state and hosts in the row are those of the object's current generation.
     pub current: bool,
 }

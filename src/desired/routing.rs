@@ -5,12 +5,15 @@
 //! Ready     when every ready app endpoint serves it
 //! Teardown  first, so that no request begins any more
 
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::plan::PlanSpec;
 use crate::api::routing::{DatabaseAccess, Queue, RoutingEntry, RoutingPlan, Subscription};
+use crate::api::subscription::{lapse, lapse_by_clock};
 use crate::api::tenant::TenantState;
+use crate::settings::parse_duration;
 
 use super::effect::{Effect, PartPlan};
 use super::facts::{Facts, LedgerRow, Reach, Seen};
@@ -37,10 +40,28 @@ pub fn plan(facts: &Facts, wanted: &RoutingEntry) -> PartPlan {
     wait_for_readers(&facts.routing.reach, "app endpoint")
 }
 
-/// The subscription: the ledger's word, and the trial as the object has it.
+/// The subscription: the ledger's word, the trial as the object has it, and the grace that the plan gives.
 pub fn subscription(facts: &Facts, row: &LedgerRow) -> Subscription {
-    let trial = facts.tenant.spec.trial_ends_at.as_ref().map(|time| time.0.to_string());
-    Subscription { trial_ends_at: trial, ..row.subscription.clone() }
+    let asked = facts.tenant.spec.trial_ends_at.as_ref().map(|time| time.0);
+    let own: Option<Timestamp> = row.subscription.trial_ends_at.as_ref().and_then(|end| end.parse().ok());
+    let trial = match row.subscription.status.as_str() {
+        // A subscription's own trial counts in place of the object's, and the longer one where both are to end.
+        "trialing" => own.map(|own| asked.map_or(own, |asked| own.max(asked))),
+        _ => asked,
+    };
+    let trial_ends_at = trial.map(|end| end.to_string());
+    let subscription = Subscription { trial_ends_at, ..row.subscription.clone() };
+    let grace_until = grace(facts, &subscription, row.subscription_since).map(|until| until.to_string());
+    Subscription { grace_until, ..subscription }
+}
+
+/// Until when the tenant is served as before, once its subscription has lapsed or since it has.
+fn grace(facts: &Facts, subscription: &Subscription, since: Option<Timestamp>) -> Option<Timestamp> {
+    let period = parse_duration(facts.plan.as_ref()?.billing.as_ref()?.grace_period.as_deref()?).ok()?;
+    let period = SignedDuration::try_from(period).ok().filter(|period| !period.is_zero())?;
+    // A status by which it has lapsed has done so since it is there; when that was is not known of rows of before.
+    let lapsed = || lapse(subscription, facts.now).and(since);
+    lapse_by_clock(subscription).or_else(lapsed)?.checked_add(period).ok()
 }
 
 /// Which data it is, see [`RoutingEntry::incarnation`]: as the mark on the database says, as was published where that cannot be

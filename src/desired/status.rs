@@ -6,7 +6,7 @@ use kube::ResourceExt;
 
 use crate::api::NameRef;
 use crate::api::condition::{ConditionType, Reason};
-use crate::api::subscription::{Lapse, lapse, lapses_at};
+use crate::api::subscription::{Lapse, Standing, changes_at, standing};
 use crate::api::tenant::{CredentialsStatus, DatabaseStatus, TenantState, TenantStatus};
 
 use super::effect::Health;
@@ -97,34 +97,55 @@ fn subscription(writer: &mut Writer<'_>) {
     let Some(row) = writer.facts.row() else {
         return writer.set(ConditionType::SubscriptionActive, None, Reason::Provisioning, "not reached yet");
     };
-    if let Some(lapse) = lapsed(writer.facts) {
-        let message = lapse_message(lapse);
-        return writer.set(ConditionType::SubscriptionActive, Some(false), Reason::TrialExpired, message);
+    if let Some(message) = lapse_message(stands(writer.facts)) {
+        return writer.set(ConditionType::SubscriptionActive, Some(false), Reason::TrialExpired, &message);
     }
     let subscription = routing::subscription(writer.facts, row);
-    let message = match (&subscription.trial_ends_at, subscription.status.as_str()) {
-        (Some(end), "" | "none" | "trialing" | "incomplete") => format!("the trial runs until {end}"),
-        (_, "" | "none") => "no subscription is asked for".to_owned(),
-        (_, status) => format!("the subscription is {status}"),
+    let message = match (&subscription.trial_ends_at, &subscription.ends_at, subscription.status.as_str()) {
+        (Some(end), _, "" | "none" | "trialing" | "incomplete" | "incomplete_expired") => {
+            format!("the trial runs until {end}")
+        }
+        (_, _, "" | "none") => "no subscription is asked for".to_owned(),
+        (_, Some(end), status) => format!("the subscription is {status} and ends at {end}"),
+        (_, _, status) => format!("the subscription is {status}"),
     };
     writer.set(ConditionType::SubscriptionActive, Some(true), Reason::Active, &message);
 }
 
-fn lapsed(facts: &Facts) -> Option<Lapse> {
-    lapse(&routing::subscription(facts, facts.row()?), facts.now)
+fn stands(facts: &Facts) -> Standing {
+    facts.row().map_or(Standing::Valid, |row| standing(&routing::subscription(facts, row), facts.now))
 }
 
-const fn lapse_message(lapse: Lapse) -> &'static str {
-    match lapse {
-        Lapse::TrialEnded => {
-            "the trial is over: customers reach sign-in, settings and billing only, and their data is kept. Set spec.trialEndsAt to a later time, or remove it, to serve them again"
+/// The subscription has lapsed, and there is no grace or no more of it.
+fn is_cut_off(facts: &Facts) -> bool {
+    matches!(stands(facts), Standing::Lapsed(_))
+}
+
+/// What a Tenant says whose subscription has lapsed.
+fn lapse_message(standing: Standing) -> Option<String> {
+    let (lapse, until) = match standing {
+        Standing::Valid => return None,
+        Standing::Grace(lapse, until) => (lapse, Some(until)),
+        Standing::Lapsed(lapse) => (lapse, None),
+    };
+    let (what, mend) = match lapse {
+        Lapse::TrialEnded => (
+            "the trial is over",
+            ", and their data is kept. Set spec.trialEndsAt to a later time, or remove it, to serve them again",
+        ),
+        Lapse::Cancelled => ("the subscription was cancelled and its paid period is over", ""),
+        Lapse::Ended => {
+            ("the time that the subscription was made for is over", ". Prolong it: maintenance-os billing set")
         }
-        Lapse::Cancelled => {
-            "the subscription was cancelled and its paid period is over: customers reach sign-in, settings and billing only"
-        }
-        Lapse::Unpaid => "the subscription is not paid: customers reach sign-in, settings and billing only",
-        Lapse::Paused => "the subscription is paused: customers reach sign-in, settings and billing only",
-    }
+        Lapse::Unpaid => ("the subscription is not paid", ""),
+        Lapse::Paused => ("the subscription is paused", ""),
+    };
+    Some(match until {
+        Some(until) => format!(
+            "{what}: customers are served as before until {until}, the end of the plan's grace period; then they reach sign-in, settings and billing only{mend}"
+        ),
+        None => format!("{what}: customers reach sign-in, settings and billing only{mend}"),
+    })
 }
 
 /// Whether customers are served, which is another question than whether what is asked for is in place (decision D16).
@@ -133,8 +154,7 @@ fn serving(writer: &mut Writer<'_>, complete: bool, trouble: Option<&Health>) {
     let state = writer.facts.state();
     match state {
         _ if complete
-            && (matches!(state, TenantState::Suspended | TenantState::Hibernated)
-                || lapsed(writer.facts).is_some()) =>
+            && (matches!(state, TenantState::Suspended | TenantState::Hibernated) || is_cut_off(writer.facts)) =>
         {
             let (reason, message) = self::state(writer.facts);
             writer.set(ConditionType::Serving, Some(false), reason, &message);
@@ -179,15 +199,21 @@ fn serving(writer: &mut Writer<'_>, complete: bool, trouble: Option<&Health>) {
 fn state(facts: &Facts) -> (Reason, String) {
     let host = facts.routing.entry.as_ref().map(|entry| entry.primary_host.clone()).unwrap_or_default();
     let state = facts.state();
-    if let Some(lapse) = lapsed(facts).filter(|_| matches!(state, TenantState::Active | TenantState::ReadOnly)) {
-        return (Reason::TrialExpired, lapse_message(lapse).to_owned());
+    if is_cut_off(facts) && matches!(state, TenantState::Active | TenantState::ReadOnly) {
+        return (Reason::TrialExpired, lapse_message(stands(facts)).unwrap_or_default());
     }
     match state {
         TenantState::Active if facts.tenant.spec.state == TenantState::Hibernated => (
             Reason::Active,
             format!("{host} is served because somebody asked for it, and sleeps again when nobody does"),
         ),
-        TenantState::Active => (Reason::Active, format!("{host} is served")),
+        TenantState::Active => match stands(facts) {
+            Standing::Grace(_, until) => (
+                Reason::Active,
+                format!("{host} is served until {until}, the end of the plan's grace period: see SubscriptionActive"),
+            ),
+            _ => (Reason::Active, format!("{host} is served")),
+        },
         TenantState::ReadOnly => {
             (Reason::ReadOnly, format!("{host} is served, writes are refused: set spec.state to Active to allow them"))
         }
@@ -219,7 +245,7 @@ pub fn schema_failure<'a>(status: &'a TenantStatus, version: &str) -> Option<&'a
 /// When something changes by the clock alone, and the Tenant has to be looked at again.
 pub fn next_change(facts: &Facts) -> Option<Timestamp> {
     let row = facts.row()?;
-    let lapses = lapses_at(&routing::subscription(facts, row), facts.now);
+    let lapses = changes_at(&routing::subscription(facts, row), facts.now);
     let sleeps = facts.awake_until.filter(|until| *until > facts.now);
     let parts = [
         rotation::next_change(facts),

@@ -327,10 +327,16 @@ pub fn uid(tenant: &Tenant) -> Uuid {
 fn fact(row: &TenantRow, current: bool) -> LedgerRow {
     let subscription = row.subscription.as_ref().map_or_else(
         || Subscription { status: "none".into(), ..Subscription::default() },
-        |subscription| Subscription {
-            status: subscription.status.clone(),
-            current_period_end: Some(subscription.current_period_end.to_string()),
-            trial_ends_at: None,
+        |subscription| {
+            let ends_at = subscription.ends_at.map(|end| end.to_string());
+            Subscription {
+                status: subscription.status.clone(),
+                current_period_end: Some(subscription.current_period_end.to_string()),
+                // A trial of Stripe's that is not to end with it ends by Stripe's word alone, which says what came after it.
+                trial_ends_at: ends_at.clone().filter(|_| subscription.status == "trialing"),
+                ends_at,
+                grace_until: None,
+            }
         },
     );
     LedgerRow {
@@ -342,6 +348,7 @@ fn fact(row: &TenantRow, current: bool) -> LedgerRow {
         plan: row.plan.clone(),
         schema: row.schema_version.clone(),
         subscription,
+        subscription_since: row.subscription.as_ref().and_then(|subscription| subscription.since),
         current,
     }
 }

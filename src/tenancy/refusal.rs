@@ -97,6 +97,7 @@ impl Refusal {
                 let why = match lapse {
                     Lapse::TrialEnded => "The time to try it out is over.",
                     Lapse::Cancelled => "It was cancelled, and the time that was paid for is over.",
+                    Lapse::Ended => "The time that it was made for is over.",
                     Lapse::Unpaid => "The last invoice was not paid.",
                     Lapse::Paused => "It is paused.",
                 };

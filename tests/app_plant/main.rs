@@ -16,11 +16,11 @@ use http::{Method, StatusCode};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
-use maintenance_os::api::routing::RoutingEntry;
+use maintenance_os::api::routing::{RoutingEntry, Subscription};
 use maintenance_os::api::tenant::TenantState;
 use maintenance_os::tenancy::pool::PoolSettings;
 use serde_json::{Value, json};
-use tenants::{Answer, App, Client, Server, answer, with_tenants};
+use tenants::{Answer, App, Client, Server, answer, eventually, with_tenants};
 
 const ADMIN: i64 = 1;
 const MANAGER: i64 = 2;

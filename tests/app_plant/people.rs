@@ -188,3 +188,32 @@ async fn what_is_not_there_is_not_found_and_a_forged_form_does_nothing() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn during_the_grace_every_page_says_until_when_and_afterwards_there_is_only_what_mends_it() {
+    let unpaid = |until: &str| Subscription {
+        status: "unpaid".into(),
+        grace_until: Some(until.into()),
+        ..Subscription::default()
+    };
+    with_site(
+        |tenant| tenant.subscription = unpaid("2999-01-02T03:04:05Z"),
+        async |site| {
+            let says = "The subscription has ended. Everything works as before until 2999-01-02 03:04 UTC";
+            for (user, path) in [(VIEWER, "/assets"), (TINA, "/"), (MANAGER, "/settings")] {
+                assert!(site.page(user, path).await.contains(says), "{path}");
+            }
+            let stranger = site.app.get(&site.tenant, "/sign-in").await;
+            assert!(!stranger.body.contains("The subscription"), "a stranger does not learn that somebody owes money");
+            let mut tenant = site.tenant.clone();
+            tenant.subscription = unpaid("2020-01-01T00:00:00Z");
+            site.app.route(&[tenant]);
+            eventually("the grace is over", async || {
+                site.get(VIEWER, "/assets").await.status == StatusCode::PAYMENT_REQUIRED
+            })
+            .await;
+            assert!(!site.page(MANAGER, "/settings").await.contains("as before"));
+        },
+    )
+    .await;
+}

@@ -111,7 +111,7 @@ async fn of_many_backups_one_that_fails_is_tried_again_hides_no_other_and_keeps_
     assert_eq!(told.iter().filter(|told| **told == (gone.uuid, false)).count(), 2, "{told:?}");
     assert_eq!(told.len(), 4, "{told:?}");
     assert_eq!(house.good(acme.uuid).await.len(), 2, "of a tenant whose plan is not there nothing is removed");
-    assert_eq!(house.good(acme.uuid).await[0], before.id);
+    assert!(house.good(acme.uuid).await.contains(&before.id));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,8 +18,9 @@ async fn every_column_and_index_of_the_seed_is_there() {
         ("domains", "id tenant_id domain is_primary is_verified created_at proved_at lost_since"),
         (
             "subscriptions",
-            "id tenant_id plan_id status current_period_start current_period_end canceled_at stripe_subscription_id metadata",
+            "id tenant_id plan_id status current_period_start current_period_end canceled_at stripe_subscription_id metadata last_event_at status_since ends_at",
         ),
+        ("billing_events", "id type created received subscription_id tenant_id outcome payload"),
         ("plans", "id name slug price currency features limits is_active"),
         ("system_admins", "id email password permissions two_factor_secret last_login_at created_at"),
         (

@@ -63,6 +63,10 @@ fn lines() -> Vec<Line> {
         line("spec.backup.schedule", "maxLength", json!("H 2 * * *"), json!("H".repeat(65)), long),
         line("spec.backup.schedule", "rule", json!("H H(1-3) * * *"), json!("H 25 * * *"), "backup.schedule must be a cron schedule of five fields, as H 2 * * *"),
         line("spec.backup.schedule", "rule", json!("30 */6 * * 1-5"), json!("every night"), "backup.schedule must be a cron schedule of five fields, as H 2 * * *"),
+        line("spec.billing.gracePeriod", "minLength", json!("0s"), json!("s"), short),
+        line("spec.billing.gracePeriod", "maxLength", json!("336h"), json!("1h".repeat(13)), long),
+        line("spec.billing.gracePeriod", "pattern", json!("1h30m"), json!("14d"), "should match '^([0-9]{1,6}h)?"),
+        line("spec.billing.gracePeriod", "rule", json!("8760h"), json!("8760h1s"), "billing.gracePeriod must be at most 8760h, a year; 336h is usual"),
     ];
     for line in range("spec.database.poolSize", 1, 500) {
         lines.push(line.beside(json!({"spec": {"database": {"maxConnections": 1000}}})));

@@ -8,6 +8,7 @@ mod domains;
 mod operator;
 mod own_workers;
 mod restores;
+mod subscriptions;
 mod world;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -238,10 +238,10 @@ impl World {
             &variable("MOS_TEST_OPERATOR_POSTGRES_CA"),
             "--tenant-namespaces",
             &self.namespace,
-            "--resync",
-            "2s",
         ];
         let arguments = arguments.into_iter().chain(self.arguments.iter().map(String::as_str));
+        let resync = !self.arguments.iter().any(|argument| argument == "--resync");
+        let arguments = arguments.chain(["--resync", "2s"].into_iter().filter(|_| resync));
         match <maintenance_os::settings::Cli as clap::Parser>::try_parse_from(arguments).unwrap().role {
             maintenance_os::settings::Role::Operator(settings) => *settings,
             other => panic!("parsed as {other:?}"),
@@ -385,6 +385,45 @@ impl World {
         }
         lines.sort();
         lines.into_iter().map(|line| line.replace(&uuid, "UUID")).collect()
+    }
+
+    /// The central database, as everything but the operator has it.
+    pub async fn central(&self) -> maintenance_os::central::Central {
+        let ca = variable("MOS_TEST_OPERATOR_POSTGRES_CA");
+        maintenance_os::central::Central::connect(&self.central, Some(ca.as_ref())).await.unwrap()
+    }
+
+    /// Changes a subscription while the operator cannot listen.
+    pub async fn change_subscription_unheard(&self, status: &str) {
+        let central: PgConnectOptions = self.central.parse().unwrap();
+        let ca = std::fs::read(variable("MOS_TEST_OPERATOR_POSTGRES_CA")).unwrap();
+        let options = central.clone().ssl_mode(PgSslMode::VerifyFull).ssl_root_cert_from_pem(ca);
+        let (mut session, mut ledger) = (self.superuser().await, options.connect().await.unwrap());
+        let login = format!("ALTER ROLE \"{}\"", central.get_username());
+        sqlx::query(AssertSqlSafe(format!("{login} NOLOGIN"))).execute(&mut session).await.unwrap();
+        let listening = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE application_name = 'maintenance-os-listens'";
+        let ended = self.query(listening).await.len();
+        let still = "SELECT pid::text FROM pg_stat_activity WHERE application_name = 'maintenance-os-listens'";
+        until("the connection has gone", async || {
+            self.query(still).await.is_empty().then_some(()).ok_or_else(|| "not yet".into())
+        })
+        .await;
+        let change = "UPDATE subscriptions SET status = $1, status_since = now()";
+        let changed = sqlx::query(change).bind(status).execute(&mut ledger).await.unwrap().rows_affected();
+        sqlx::query(AssertSqlSafe(format!("{login} LOGIN"))).execute(&mut session).await.unwrap();
+        session.close().await.unwrap();
+        ledger.close().await.unwrap();
+        assert_eq!((ended, changed), (1, 1), "somebody listened, and one row was changed");
+    }
+
+    /// The routing entry of the one tenant.
+    pub async fn entry(&self) -> Option<maintenance_os::api::routing::RoutingEntry> {
+        let slices = ListParams::default().labels("tenancy.maintenance-os.com/slice=routing");
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace).list(&slices).await.unwrap();
+        let slices = secrets
+            .into_iter()
+            .map(|secret| serde_json::from_slice::<RoutingSlice>(&secret.data.unwrap()[SLICE_KEY].0).unwrap());
+        slices.flat_map(|slice| slice.tenants).next()
     }
 
     /// The hosts that the routing slices name, each with the slug of its tenant.

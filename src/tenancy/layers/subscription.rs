@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 pub use crate::api::subscription::Lapse;
-use crate::api::subscription::lapse;
+use crate::api::subscription::{Standing, standing};
 use crate::tenancy::{Refusal, TenantContext};
 
 /// The paths that stay open, for people to sign in and to pay. Clones share them.
@@ -34,15 +34,17 @@ impl Default for OpenPaths {
     }
 }
 
-/// The layer. Decides anew for each request, so that a trial ends at its instant, however old the routing entry is.
+/// The layer. Decides anew for each request, so that a trial and its grace end at their instants, however old the routing entry is.
 pub async fn ensure_valid_subscription(
     State(open): State<OpenPaths>,
     tenant: TenantContext,
     request: Request,
     next: Next,
 ) -> Response {
-    match lapse(&tenant.entry().subscription, tenant.clock().now()) {
-        Some(lapse) if !open.contains(request.uri().path()) => Refusal::NoSubscription(lapse).into_response(),
+    match standing(&tenant.entry().subscription, tenant.clock().now()) {
+        Standing::Lapsed(lapse) if !open.contains(request.uri().path()) => {
+            Refusal::NoSubscription(lapse).into_response()
+        }
         _ => next.run(request).await,
     }
 }
