@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use maintenance_os::settings::{Cli, Role};
-use maintenance_os::{app, backup, controller, generate, pooler, telemetry};
+use maintenance_os::{app, audit, backup, controller, generate, pooler, portal, telemetry};
 
 // Gives memory back after a peak (a list that is read at once, an inventory), which the one of libc keeps.
 #[global_allocator]
@@ -22,6 +22,8 @@ async fn main() -> anyhow::Result<()> {
         Role::App(settings) => app::run(settings, stop).await,
         Role::Worker(settings) => app::run_worker(settings, stop).await,
         Role::Backup(settings) => backup::run(*settings, stop).await,
+        Role::Portal(settings) => portal::run(*settings, stop).await,
+        Role::Audit(settings) => audit::run(*settings).await,
         Role::PoolerAgent(settings) => pooler::run(settings, stop).await,
         Role::Crds(_) => Ok(()),
     }

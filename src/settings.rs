@@ -1,6 +1,8 @@
 //! Every flag and variable, parsed once. Each flag has a variable `MOS_…` of the same name.
 
+mod audit;
 mod backup;
+mod portal;
 mod redis;
 
 use std::net::SocketAddr;
@@ -9,10 +11,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::audit::{AuditAction, AuditListArguments, AuditSettings};
 pub use self::backup::{
     BackupAction, BackupSettings, BucketArguments, OperatorBackupArguments, ProvisionerArguments, RetentionArguments,
     ScratchArguments, ServerArguments, TenantArguments, VerifyAction, ssl_mode,
 };
+pub use self::portal::PortalSettings;
 pub use self::redis::RedisArguments;
 
 use crate::desired::edge::{Edge, Mode};
@@ -38,6 +42,10 @@ pub enum Role {
     Worker(Box<WorkerRoleSettings>),
     /// Takes backups of tenants, lists them, proves that they restore.
     Backup(Box<BackupSettings>),
+    /// The admin portal.
+    Portal(Box<PortalSettings>),
+    /// Lists the audit trail, and checks that it is as it was written.
+    Audit(Box<AuditSettings>),
     /// Beside PgBouncer: turns pooler slices into its files.
     PoolerAgent(PoolerAgentSettings),
     /// Writes the custom resource definitions.

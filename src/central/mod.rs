@@ -13,11 +13,16 @@
 //! | `quarantine` | a Tenant goes and its data with it, after a while; the breaker |
 //! | `rows` | reads |
 //! | `plans`, `audit` | the seed's `plans` and `audit_logs` |
+//! | `admins`, `admin_sessions` | who may use the admin portal, and who is signed in there |
+//! | `trail`, `chain` | the audit trail: read, and checked whether it is as it was written |
 //!
 //! Every call is one transaction, can be repeated after an answer was lost, and writes nothing when nothing changed.
 
+mod admin_sessions;
+mod admins;
 mod adopt;
 mod audit;
+pub mod chain;
 mod error;
 mod holder;
 mod hosts;
@@ -30,6 +35,7 @@ mod register;
 mod release;
 mod rows;
 mod superseded;
+mod trail;
 
 use std::future::Future;
 use std::path::Path;
@@ -39,6 +45,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
+pub use admin_sessions::{Lifetimes, NewSession, SessionRow};
+pub use admins::{AdminRow, Changed};
 pub use audit::AuditEntry;
 pub use error::{CentralError, Holder, RegisterError};
 pub use hosts::Proof;
@@ -48,6 +56,7 @@ pub use plans::PlanRow;
 pub use quarantine::Quarantine;
 pub use register::{Marked, Outcome, Registered, Registration};
 pub use release::{DatabaseFact, Release};
+pub use trail::{From as TrailFrom, TrailFilter, TrailRow, Verified};
 
 /// The seed's name of the central database.
 pub const DATABASE: &str = "maintenance_os_central";

@@ -21,7 +21,10 @@ async fn every_column_and_index_of_the_seed_is_there() {
             "id tenant_id plan_id status current_period_start current_period_end canceled_at stripe_subscription_id metadata",
         ),
         ("plans", "id name slug price currency features limits is_active"),
-        ("system_admins", "id email password permissions two_factor_secret last_login_at created_at"),
+        (
+            "system_admins",
+            "id email password permissions two_factor_secret last_login_at created_at must_change_password two_factor_step",
+        ),
         (
             "audit_logs",
             "id tenant_id admin_id action resource_type resource_id changes ip_address user_agent created_at",
@@ -51,7 +54,7 @@ async fn migrating_again_or_from_two_operators_at_once_changes_nothing() {
     one.unwrap();
     two.unwrap();
     db.central.migrate().await.unwrap();
-    assert_eq!(db.number("SELECT count(*) FROM _sqlx_migrations").await, 3);
+    assert_eq!(db.number("SELECT count(*) FROM _sqlx_migrations").await, 4);
 }
 
 #[tokio::test]

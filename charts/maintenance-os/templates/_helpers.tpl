@@ -34,6 +34,11 @@ app.kubernetes.io/name: maintenance-os
 app.kubernetes.io/component: worker
 {{- end }}
 
+{{- define "maintenance-os.portalSelector" -}}
+app.kubernetes.io/name: maintenance-os
+app.kubernetes.io/component: portal
+{{- end }}
+
 {{/* "true" where there are workers: not where files lie in the app's pods, which nobody else can read. */}}
 {{- define "maintenance-os.workers" -}}
 {{- $alone := and (eq .Values.app.storage.mode "local") (not .Values.app.storage.local.claim) -}}
