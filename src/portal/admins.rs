@@ -5,6 +5,7 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
+use rand::Rng;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -170,7 +171,6 @@ fn is_address(text: &str) -> bool {
 
 /// A password for one sign-in: of 26 letters and digits, 128 bits.
 fn one_time() -> String {
-    use rand::Rng;
     let letters = b"abcdefghjkmnpqrstuvwxyz23456789";
     let mut random = rand::rng();
     let text: Vec<u8> = (0..26).map(|_| letters[random.random_range(0..letters.len())]).collect();

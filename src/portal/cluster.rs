@@ -16,7 +16,7 @@ pub const FIELD_MANAGER: &str = "maintenance-os-portal";
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The operator writes the status all the time, which is nobody's conflict: so often it is tried around such writes.
-const TRIES: usize = 6;
+const TRIES: usize = 12;
 /// Events that are shown of one object.
 const EVENTS: u32 = 100;
 
@@ -74,6 +74,7 @@ impl Cluster {
     /// # Errors
     /// See [`ClusterError`].
     pub async fn tenant(&self, namespace: &str, name: &str) -> Result<Tenant, ClusterError> {
+        are_names(&[namespace, name])?;
         in_time(self.tenants(namespace).get(name)).await
     }
 
@@ -82,6 +83,7 @@ impl Cluster {
     /// # Errors
     /// See [`ClusterError`].
     pub async fn plan(&self, name: &str) -> Result<Plan, ClusterError> {
+        are_names(&[name])?;
         in_time(Api::<Plan>::all(self.client.clone()).get(name)).await
     }
 
@@ -105,6 +107,7 @@ impl Cluster {
         seen: &Seen,
         patch: &Value,
     ) -> Result<Tenant, ClusterError> {
+        are_names(&[namespace, name])?;
         change(&self.tenants(namespace), name, seen, patch).await
     }
 
@@ -113,6 +116,7 @@ impl Cluster {
     /// # Errors
     /// See [`ClusterError`].
     pub async fn change_plan(&self, name: &str, seen: &Seen, patch: &Value) -> Result<Plan, ClusterError> {
+        are_names(&[name])?;
         change(&Api::all(self.client.clone()), name, seen, patch).await
     }
 
@@ -121,6 +125,7 @@ impl Cluster {
     /// # Errors
     /// See [`ClusterError`].
     pub async fn delete_tenant(&self, namespace: &str, name: &str, seen: &Seen) -> Result<(), ClusterError> {
+        are_names(&[namespace, name])?;
         let api = self.tenants(namespace);
         for _ in 0..TRIES {
             let now = in_time(api.get(name)).await?;
@@ -150,6 +155,19 @@ impl Cluster {
     fn tenants(&self, namespace: &str) -> Api<Tenant> {
         Api::namespaced(self.client.clone(), namespace)
     }
+}
+
+/// A name becomes a part of the path of a request that is made with the portal's own rights: `..` and `/` would lead
+/// elsewhere. Nothing has such a name.
+fn are_names(names: &[&str]) -> Result<(), ClusterError> {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    let is_name = |name: &&str| {
+        name.len() <= 253
+            && name.bytes().all(is_inner)
+            && name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+            && !name.contains("..")
+    };
+    if names.iter().all(is_name) { Ok(()) } else { Err(ClusterError::Gone) }
 }
 
 /// When an event was told last.
@@ -204,5 +222,20 @@ fn classify(error: kube::Error) -> ClusterError {
             _ => ClusterError::Away(status.message.clone()),
         },
         error => ClusterError::Away(chain(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_out_of_a_path_is_no_name() {
+        for good in ["acme", "a-1", "pg.eu"] {
+            assert!(are_names(&[good]).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "../x", "a/b", "a%2fb", "A", "a b", "-a", "a..b", "\0", "a?b", "a#b", "ä"] {
+            assert!(are_names(&["acme", bad]).is_err(), "{bad}");
+        }
     }
 }

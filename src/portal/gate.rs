@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::problem::{Problem, Refused};
 use super::state::Portal;
+use super::style;
 use super::visitor::{Caller, Visitor, form_cookie, form_secret, identify, session_cookie, token, token_of};
 use crate::web::cookie;
 use crate::web::origin::is_same_origin;
@@ -42,7 +43,12 @@ pub async fn enter(State(portal): State<Portal>, mut request: Request, next: Nex
     let address = config.hosts.client_of(&request).0;
     let (csrf, new_cookie) = forms_secret(request.headers(), config.secure);
     let caller = Caller { address, user_agent: agent(request.headers()), correlation: Uuid::new_v4(), csrf };
-    let visitor = identify(&portal, request.headers()).await;
+    // The style sheet is everybody's.
+    let visitor = if request.uri().path() == style::path() {
+        Visitor::Nobody
+    } else {
+        identify(&portal, request.headers()).await
+    };
     let is_write = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     request.extensions_mut().insert(visitor.clone());

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
+use futures::{StreamExt, stream};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 
@@ -103,8 +103,6 @@ pub struct Line {
     pub changes: Vec<(String, String)>,
     /// Number of the request.
     pub request: String,
-    /// The browser.
-    pub agent: String,
 }
 
 /// An entry for people.
@@ -127,7 +125,6 @@ pub fn line(row: &TrailRow) -> Line {
         ip: row.ip_address.clone().unwrap_or_default(),
         changes,
         request: uuid(row.correlation_id),
-        agent: row.user_agent.clone().unwrap_or_default(),
     }
 }
 
@@ -202,7 +199,6 @@ pub async fn csv(
         };
         Ok(Some((text, (portal, filter, next, sent))))
     });
-    use futures::StreamExt as _;
     let body = stream::once(std::future::ready(Ok(HEADER.to_owned()))).chain(chunks);
     let headers =
         [(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, "attachment; filename=\"audit-log.csv\"")];

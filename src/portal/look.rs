@@ -113,9 +113,13 @@ pub struct Sentence {
     pub since: jiff::Timestamp,
 }
 
-/// The conditions as sentences: what is not right first, then in the order of the operator.
+/// The conditions as sentences: what is not right first, then in the order of the operator. That nothing is stalled and no
+/// work is under way goes without saying.
 pub fn sentences(conditions: &[Condition]) -> Vec<Sentence> {
-    let mut sentences: Vec<_> = conditions.iter().map(sentence).collect();
+    let says = |condition: &&Condition| {
+        condition.status != "False" || !matches!(condition.type_.as_str(), "Stalled" | "Reconciling")
+    };
+    let mut sentences: Vec<_> = conditions.iter().filter(says).map(sentence).collect();
     sentences.sort_by_key(|sentence| sentence.level >= Level::Info);
     sentences
 }

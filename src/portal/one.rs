@@ -99,7 +99,7 @@ fn page(
     let status = look::tenant(&tenant);
     let (word, class, message) = (status.word.to_owned(), status.level.class(), status.message.to_owned());
     let own = tenant.status.clone().unwrap_or_default();
-    tenant.managed_fields_mut().clear();
+    tenant.metadata.managed_fields = None;
     TenantPage {
         path: format!("/tenants/{namespace}/{name}"),
         display_name: tenant.spec.display_name.clone(),

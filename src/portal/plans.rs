@@ -120,7 +120,7 @@ pub async fn plan(
 ) -> Result<Response, Problem> {
     let mut plan = current(&portal, &name).await?;
     let owner = gitops::owner(&plan);
-    plan.managed_fields_mut().clear();
+    plan.metadata.managed_fields = None;
     let row = row(&plan, tenants_of(&portal, &name));
     html(&PlanPage { shell, plan: row, seen: Seen::of(&plan), owner, yaml: gitops::yaml(&plan) })
 }

@@ -18,7 +18,7 @@ use super::second_factor::{recovery_hash, step_of};
 use super::shell::Shell;
 use super::state::Portal;
 use super::visitor::{Caller, Visitor, hash, session_cookie, token};
-use crate::central::{AdminRow, NewSession, SessionRow};
+use crate::central::{AdminRow, AuditEntry, NewSession, SessionRow};
 use crate::passwords::Verdict;
 use crate::web::cookie;
 
@@ -101,7 +101,13 @@ pub async fn password(
     let kept = found.as_ref().map(|admin| admin.password.clone());
     let verdict = portal.passwords().verify(&form.password, kept.clone()).await?;
     let (Some(admin), Verdict::Right | Verdict::Rehash(_)) = (found, &verdict) else {
-        portal.note(&caller.entry(None, &email, "admin.sign_in_failed")).await?;
+        // Who tried is not known; whose account it was to be is what was typed.
+        let entry = AuditEntry {
+            resource_type: Some("Admin".into()),
+            resource_id: Some(email.clone()),
+            ..caller.entry(None, "visitor", "admin.sign_in_failed")
+        };
+        portal.note(&entry).await?;
         let page = SignInPage { shell, email, next: next::path(&form.next).to_owned(), wrong: true };
         return Ok(refused(html(&page)?, "wrong address or password"));
     };
@@ -235,8 +241,11 @@ pub async fn second_factor(
         None => portal.patiently(central.take_recovery_code(admin.id, &recovery_hash(typed))).await?,
     };
     if !is_right {
-        let mut entry = caller.entry(None, &admin.email, "admin.second_factor_failed");
-        entry.admin_id = Some(admin.id);
+        let entry = AuditEntry {
+            resource_type: Some("Admin".into()),
+            resource_id: Some(admin.email.clone()),
+            ..caller.entry(None, "visitor", "admin.second_factor_failed")
+        };
         portal.note(&entry).await?;
         return Ok(Err("That code is wrong, or was used before. Each code is good once: wait for the next."));
     }

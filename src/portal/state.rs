@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,6 +20,9 @@ const REMEMBERED: SignedDuration = SignedDuration::from_mins(15);
 const SESSIONS: usize = 1_000;
 /// Pages do not wait for the central database for longer.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// After a session could not be looked up, nobody waits for the central database for so long.
+const AWAY: Duration = Duration::from_secs(5);
 
 /// What the portal is told at its start.
 pub struct Config {
@@ -68,6 +71,8 @@ struct Inner {
     passwords: Passwords,
     clock: Clock,
     remembered: Mutex<HashMap<Vec<u8>, (Timestamp, SessionRow)>>,
+    /// When the central database did not answer last.
+    away: Mutex<Option<Instant>>,
 }
 
 impl Portal {
@@ -80,8 +85,8 @@ impl Portal {
         keys: SealingKeys,
         clock: Clock,
     ) -> Self {
-        let (passwords, remembered) = (Passwords::default(), Mutex::default());
-        Self(Arc::new(Inner { config, central, cluster, directory, keys, passwords, clock, remembered }))
+        let (passwords, remembered, away) = (Passwords::default(), Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { config, central, cluster, directory, keys, passwords, clock, remembered, away }))
     }
 
     /// What it was told at its start.
@@ -124,9 +129,21 @@ impl Portal {
         &self,
         call: impl Future<Output = Result<T, CentralError>>,
     ) -> Result<T, super::problem::Problem> {
+        let away = *self.0.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if away.is_some_and(|since| since.elapsed() < AWAY) {
+            return Err(super::problem::Problem::CentralAway);
+        }
         match tokio::time::timeout(PATIENCE, call).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(super::problem::Problem::CentralAway),
+        }
+    }
+
+    /// A session could not be looked up: others are told at once for a while, instead of waiting too.
+    pub fn note_away(&self) {
+        let mut away = self.0.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if away.is_none_or(|since| since.elapsed() >= AWAY) {
+            *away = Some(Instant::now());
         }
     }
 

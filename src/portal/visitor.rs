@@ -127,10 +127,10 @@ pub async fn identify(portal: &Portal, headers: &HeaderMap) -> Visitor {
                 None => Visitor::Nobody,
             }
         }
-        Err(Problem::CentralAway) => match portal.recall(&hash) {
-            Some(session) => Visitor::Full(admin(portal, &session, true)),
-            None => Visitor::Unknown,
-        },
+        Err(Problem::CentralAway) => {
+            portal.note_away();
+            portal.recall(&hash).map_or(Visitor::Unknown, |session| Visitor::Full(admin(portal, &session, true)))
+        }
         Err(problem) => {
             tracing::error!(?problem, "a session could not be looked up");
             Visitor::Unknown

@@ -154,8 +154,7 @@ async fn a_tenants_name_is_text_wherever_it_is_shown() {
 async fn after_signing_in_nobody_is_led_to_another_site() {
     let house = House::new().await;
     house.add("jo@example.com", all()).await;
-    for next in
-        ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/%09/evil.example"]
+    for next in ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/\t/evil.example"]
     {
         let mut browser = house.browser.elsewhere("192.0.2.77");
         let query = serde_urlencoded::to_string([("next", next)]).unwrap();
@@ -167,7 +166,7 @@ async fn after_signing_in_nobody_is_led_to_another_site() {
         assert!(asked.location().starts_with("/sign-in/code?next=%2F"), "{}", asked.location());
         browser.get(&format!("/sign-in/code?{query}")).await.is(200);
         let done = browser.post("/sign-in/code", &[("code", &house.code()), ("next", next)]).await.is(303);
-        assert!(done.location() == "/" || done.location() == "/%09/evil.example", "{}", done.location());
+        assert_eq!(done.location(), "/");
         house.clock.advance(30);
     }
 }

@@ -142,7 +142,7 @@ async fn what_somebody_else_changed_meanwhile_is_not_overwritten_and_the_operato
     assert_eq!(house.actions().await[0], "tenant.plan.failed");
     // Many status writes at the same time as the change.
     let operator = async {
-        for n in 0..40 {
+        for n in 0..20 {
             house.status("acme", json!({"primaryHost": format!("h{n}.example.com")})).await;
         }
     };

@@ -135,6 +135,8 @@ CREATE INDEX audit_logs_of_tenant ON audit_logs (tenant_uuid, id);
 CREATE INDEX audit_logs_of_slug ON audit_logs (tenant_slug, id);
 CREATE INDEX audit_logs_of_actor ON audit_logs (lower(actor), id);
 CREATE INDEX audit_logs_of_action ON audit_logs (action, id);
+CREATE INDEX audit_logs_of_resource ON audit_logs (resource_id, id);
+CREATE INDEX audit_logs_of_request ON audit_logs (correlation_id, id);
 
 -- 2. Administrators.
 
