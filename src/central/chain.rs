@@ -278,7 +278,9 @@ mod tests {
 
     fn found(links: &[Link], heads: &Heads, noted: &Heads) -> Vec<Finding> {
         let mut check = Check::new(heads, noted);
-        links.iter().for_each(|link| check.see(link));
+        for link in links {
+            check.see(link);
+        }
         check.end().1
     }
 

@@ -137,7 +137,9 @@ impl Central {
             let links = bounded(doing, links(&mut transaction, at)).await?;
             let Some(last) = links.last() else { break };
             at = (last.lane, last.seq);
-            links.iter().for_each(|link| check.see(link));
+            for link in &links {
+                check.see(link);
+            }
         }
         let (entries, findings) = check.end();
         Ok(Verified { entries, heads, findings })

@@ -143,7 +143,7 @@ pub async fn invite(
     let (email, rights) = (form.email.trim().to_owned(), form.rights());
     let again = |shell, wrong| {
         let page = InvitePage { shell, email: email.clone(), choices: choices(rights), wrong: Some(wrong) };
-        noted(html(&page)?, StatusCode::UNPROCESSABLE_ENTITY, wrong)
+        Ok(noted(html(&page)?, StatusCode::UNPROCESSABLE_ENTITY, wrong))
     };
     if !is_address(&email) {
         refused(&portal, &admin, &caller, "admin.invite", &email, "no address").await?;
@@ -283,7 +283,7 @@ async fn outcome(
         Ok(done) => Ok(Redirect::to(&format!("/admins/{}?done={done}", found.id)).into_response()),
         Err(wrong) => {
             refused(portal, me, caller, "admin.change", &found.email, wrong).await?;
-            noted(html(&page(portal, shell, me, found, Some(wrong)))?, StatusCode::CONFLICT, wrong)
+            Ok(noted(html(&page(portal, shell, me, found, Some(wrong)))?, StatusCode::CONFLICT, wrong))
         }
     }
 }

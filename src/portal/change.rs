@@ -326,7 +326,7 @@ impl Work<'_> {
                 page.plan = wish.plan;
             }
             (page.reason, page.wrong) = (wish.reason, Some(wrong));
-            return noted(html(&page)?, StatusCode::UNPROCESSABLE_ENTITY, "the form was not filled in rightly");
+            return Ok(noted(html(&page)?, StatusCode::UNPROCESSABLE_ENTITY, "the form was not filled in rightly"));
         }
         if let Some(owner) = gitops::owner(&tenant) {
             self.note(&tenant, &wish, "refused", Some(&format!("it comes from Git: {}, {}", owner.tool, owner.by)))
@@ -335,7 +335,7 @@ impl Work<'_> {
                 .patch()
                 .map(|patch| gitops::commit("Tenant", tenant.namespace().as_deref(), &tenant.name_any(), &patch));
             let page = CommitPage { shell, back: here, name: tenant.name_any(), owner, patch };
-            return noted(html(&page)?, StatusCode::CONFLICT, "the object comes from Git");
+            return Ok(noted(html(&page)?, StatusCode::CONFLICT, "the object comes from Git"));
         }
         self.note(&tenant, &wish, "asked", None).await?;
         match self.do_it(at, &wish).await {
@@ -386,9 +386,9 @@ impl Work<'_> {
 }
 
 /// A page that says why nothing was done; its handler has noted it.
-pub fn noted(mut response: Response, status: StatusCode, why: &str) -> Result<Response, Problem> {
+pub fn noted(mut response: Response, status: StatusCode, why: &str) -> Response {
     *response.status_mut() = status;
     response.extensions_mut().insert(Refused(why.to_owned()));
     response.extensions_mut().insert(Noted);
-    Ok(response)
+    response
 }

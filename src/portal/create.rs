@@ -91,7 +91,7 @@ pub async fn create(
         Err(wrong) => {
             note(&portal, &admin, &caller, &form, "refused", Some(&wrong)).await?;
             let page = page(&portal, shell, form, Some(wrong));
-            return noted(html(&page)?, StatusCode::UNPROCESSABLE_ENTITY, "the form was not filled in rightly");
+            return Ok(noted(html(&page)?, StatusCode::UNPROCESSABLE_ENTITY, "the form was not filled in rightly"));
         }
     };
     note(&portal, &admin, &caller, &form, "asked", None).await?;
@@ -111,7 +111,7 @@ pub async fn create(
                 error => return Err(Problem::of_cluster(error, "/tenants/new")),
             };
             let page = page(&portal, shell, form, Some(wrong));
-            noted(html(&page)?, StatusCode::UNPROCESSABLE_ENTITY, "the cluster refuses it")
+            Ok(noted(html(&page)?, StatusCode::UNPROCESSABLE_ENTITY, "the cluster refuses it"))
         }
     }
 }

@@ -124,7 +124,9 @@ impl Filler {
 
 fn fill<K: Resource<DynamicType = ()> + Clone + 'static>(writer: &mut Writer<K>, objects: Vec<K>) {
     writer.apply_watcher_event(&Event::Init);
-    objects.into_iter().for_each(|object| writer.apply_watcher_event(&Event::InitApply(object)));
+    for object in objects {
+        writer.apply_watcher_event(&Event::InitApply(object));
+    }
     writer.apply_watcher_event(&Event::InitDone);
 }
 

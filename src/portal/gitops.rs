@@ -93,7 +93,7 @@ mod tests {
         .unwrap()
     }
 
-    fn managed(manager: &str, subresource: &str, fields: Value) -> Tenant {
+    fn managed(manager: &str, subresource: &str, fields: &Value) -> Tenant {
         tenant(json!({"managedFields": [{"manager": manager, "operation": "Apply", "subresource": subresource,
             "apiVersion": "tenancy.maintenance-os.com/v1alpha1", "fieldsType": "FieldsV1", "fieldsV1": fields}]}))
     }
@@ -102,13 +102,13 @@ mod tests {
     fn who_writes_an_object_from_git_is_known_by_its_fields_labels_and_annotations() {
         let spec = json!({"f:spec": {"f:state": {}}});
         for (object, expected) in [
-            (managed("argocd-controller", "", spec.clone()), Some("Argo CD")),
-            (managed("kustomize-controller", "", spec.clone()), Some("Flux")),
-            (managed("helm", "", spec.clone()), Some("Helm")),
-            (managed("kubectl-client-side-apply", "", spec.clone()), None),
-            (managed("maintenance-os-portal", "", spec.clone()), None),
-            (managed("argocd-controller", "", json!({"f:metadata": {}})), None),
-            (managed("argocd-controller", "status", spec), None),
+            (managed("argocd-controller", "", &spec), Some("Argo CD")),
+            (managed("kustomize-controller", "", &spec), Some("Flux")),
+            (managed("helm", "", &spec), Some("Helm")),
+            (managed("kubectl-client-side-apply", "", &spec), None),
+            (managed("maintenance-os-portal", "", &spec), None),
+            (managed("argocd-controller", "", &json!({"f:metadata": {}})), None),
+            (managed("argocd-controller", "status", &spec), None),
             (tenant(json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "customers"}})), Some("Flux")),
             (tenant(json!({"annotations": {"argocd.argoproj.io/tracking-id": "x:y"}})), Some("Argo CD")),
             (tenant(json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}})), Some("Helm")),

@@ -223,7 +223,7 @@ mod tests {
                 .collect();
             let tenant = json!({"apiVersion": "tenancy.maintenance-os.com/v1alpha1", "kind": "Tenant",
                 "metadata": {"name": format!("t{n:05}"), "namespace": "customers", "creationTimestamp": format!("2026-01-{:02}T00:00:00Z", 1 + n % 28)},
-                "spec": {"displayName": format!("Müller {n} GmbH"), "planRef": {"name": if n % 3 == 0 { "pro" } else { "free" }},
+                "spec": {"displayName": format!("Müller {n} GmbH"), "planRef": {"name": if n.is_multiple_of(3) { "pro" } else { "free" }},
                          "domains": [{"host": format!("wartung.mueller-{n}.example")}]},
                 "status": {"uuid": uuid::Uuid::from_u128(n as u128).to_string(), "primaryHost": format!("t{n:05}.example.com"),
                            "conditions": conditions}});

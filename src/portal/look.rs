@@ -281,7 +281,7 @@ mod tests {
 
     use super::*;
 
-    fn made(metadata: Value, spec: Value, conditions: &[(&str, &str, &str)]) -> Tenant {
+    fn made(metadata: &Value, spec: &Value, conditions: &[(&str, &str, &str)]) -> Tenant {
         let conditions: Vec<_> = conditions
             .iter()
             .map(|(kind, status, reason)| {
@@ -300,7 +300,7 @@ mod tests {
     fn what_needs_somebody_is_bad_and_what_was_wished_for_is_not() {
         let plain = json!({"name": "acme"});
         let of = |conditions: &[(&str, &str, &str)]| {
-            let tenant = made(plain.clone(), json!({}), conditions);
+            let tenant = made(&plain, &json!({}), conditions);
             let status = super::tenant(&tenant);
             (status.word.to_owned(), status.level)
         };
@@ -315,8 +315,8 @@ mod tests {
         );
         assert_eq!(of(&[("Ready", "False", "DatabaseUnreachable")]), ("DatabaseUnreachable".into(), Level::Bad));
         let going = made(
-            json!({"name": "acme", "deletionTimestamp": "2026-01-01T00:00:00Z"}),
-            json!({}),
+            &json!({"name": "acme", "deletionTimestamp": "2026-01-01T00:00:00Z"}),
+            &json!({}),
             &[("Ready", "True", "Active")],
         );
         assert_eq!(super::tenant(&going).word, "Deleting");
@@ -329,7 +329,7 @@ mod tests {
             status.uuid = Some("7b0f3c52-5d0e-4b9e-9a55-0d1a2c7f1e11".into());
             status.database = Some(Default::default());
         };
-        let mut kept = made(json!({"name": "acme"}), json!({}), &[]);
+        let mut kept = made(&json!({"name": "acme"}), &json!({}), &[]);
         assert!(fate(&kept).join(" ").contains("no data is lost"));
         status(&mut kept);
         let said = fate(&kept).join(" ");
@@ -338,8 +338,8 @@ mod tests {
             "{said}"
         );
         let mut gone = made(
-            json!({"name": "acme"}),
-            json!({"deletionPolicy": "Delete", "quarantine": "24h", "deletionProtection": true}),
+            &json!({"name": "acme"}),
+            &json!({"deletionPolicy": "Delete", "quarantine": "24h", "deletionProtection": true}),
             &[],
         );
         status(&mut gone);
@@ -350,8 +350,8 @@ mod tests {
     #[test]
     fn sentences_begin_with_what_is_not_right() {
         let tenant = made(
-            json!({"name": "a"}),
-            json!({}),
+            &json!({"name": "a"}),
+            &json!({}),
             &[
                 ("Ready", "True", "Active"),
                 ("Stalled", "False", "Active"),

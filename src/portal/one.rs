@@ -24,7 +24,7 @@ const TRAIL: i64 = 8;
 const EVENTS: usize = 8;
 
 struct Host {
-    host: String,
+    name: String,
     verified: bool,
     message: String,
     /// Name, type and value of the DNS record that proves it.
@@ -40,6 +40,7 @@ struct Told {
 
 #[derive(Template)]
 #[template(path = "portal/tenant.html")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a line of the page, and any of them goes with any other")]
 struct TenantPage {
     shell: Shell,
     path: String,
@@ -168,7 +169,7 @@ fn hosts(tenant: &Tenant) -> Vec<Host> {
         let found = known.iter().find(|domain| domain.host == host);
         let challenge = found.and_then(|domain| domain.challenge.as_ref());
         Host {
-            host: host.to_owned(),
+            name: host.to_owned(),
             verified: found.is_some_and(|domain| domain.verified),
             message: found.and_then(|domain| domain.message.clone()).unwrap_or_default(),
             record: challenge.map(|record| [record.record.clone(), record.type_.clone(), record.value.clone()]),

@@ -141,7 +141,7 @@ pub async fn sell(
         note(by, &plan, form.active, "refused", Some(owner.by.clone())).await?;
         let patch = Some(gitops::commit("Plan", None, &name, &patch));
         let page = CommitPage { shell, back, name, owner, patch };
-        return noted(html(&page)?, StatusCode::CONFLICT, "the object comes from Git");
+        return Ok(noted(html(&page)?, StatusCode::CONFLICT, "the object comes from Git"));
     }
     note(by, &plan, form.active, "asked", None).await?;
     let seen = Seen { uid: form.uid, generation: form.generation };

@@ -81,12 +81,12 @@ impl Rights {
     /// As `system_admins.permissions` has them: what is `true` there, and nothing else.
     pub fn of(permissions: &Value) -> Self {
         let held = |right: &Right| permissions.get(right.key()) == Some(&Value::Bool(true));
-        Self::from_iter(Right::ALL.into_iter().filter(held))
+        Right::ALL.into_iter().filter(held).collect()
     }
 
     /// All of them.
     pub fn all() -> Self {
-        Self::from_iter(Right::ALL)
+        Right::ALL.into_iter().collect()
     }
 
     /// Whether it is among them. Whoever may do something may look.

@@ -76,7 +76,7 @@ pub fn recovery_codes() -> Vec<String> {
 
 /// What is kept of a recovery code. It is random, so that a plain hash protects it.
 pub fn recovery_hash(code: &str) -> [u8; 32] {
-    let plain: String = code.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
+    let plain: String = code.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     Sha256::digest(plain).into()
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, ResourceExt};
 use maintenance_os::api::{Plan, Tenant};
 use maintenance_os::central::{Central, Lifetimes, TrailFilter, TrailFrom, TrailRow};
@@ -170,6 +171,27 @@ impl House {
         let trail = self.trail().await;
         let all: Vec<_> = trail.iter().map(|row| row.action.clone()).collect();
         trail.into_iter().find(|row| row.action == action).unwrap_or_else(|| panic!("no {action} among {all:?}"))
+    }
+}
+
+/// Others who share the API server see every Tenant there is.
+impl Drop for House {
+    fn drop(&mut self) {
+        let namespace = self.namespace.clone();
+        // A thread with a runtime of its own: the test's may be unwinding.
+        let cleaner = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let kubeconfig = Kubeconfig::read_from(cluster::variable("MOS_TEST_KUBECONFIG")).unwrap();
+                let config =
+                    kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+                let tenants: Api<Tenant> = Api::namespaced(Client::try_from(config).unwrap(), &namespace);
+                tenants.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+            });
+        });
+        if cleaner.join().is_err() {
+            eprintln!("could not remove the Tenants in {}", self.namespace);
+        }
     }
 }
 

@@ -194,6 +194,7 @@ async fn a_tenant_in_a_namespace_that_is_not_the_portals_is_shown_and_not_change
         .is(422)
         .says("changes nothing in the namespace");
     assert_eq!(api.get("acme").await.unwrap().resource_version(), before.resource_version());
+    api.delete("acme", &Default::default()).await.unwrap();
 }
 
 #[tokio::test]
