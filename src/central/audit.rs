@@ -18,7 +18,8 @@ pub struct AuditEntry {
     pub tenant: Option<Uuid>,
     /// The administrator who did it.
     pub admin_id: Option<i32>,
-    /// `operator`, or the administrator's e-mail address. Empty means `operator`.
+    /// `operator`, or the administrator's e-mail address; `portal` for what it does by itself, `visitor` for who is not known.
+    /// Empty means `operator`.
     pub actor: String,
     /// As `tenant.suspended`.
     pub action: String,

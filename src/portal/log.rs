@@ -107,7 +107,7 @@ pub struct Line {
 
 /// An entry for people.
 pub fn line(row: &TrailRow) -> Line {
-    let changes = match &row.changes {
+    let mut changes: Vec<(String, String)> = match &row.changes {
         Some(serde_json::Value::Object(fields)) => {
             let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
             fields.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), text(value))).collect()
@@ -115,6 +115,7 @@ pub fn line(row: &TrailRow) -> Line {
         Some(other) => vec![("changes".into(), other.to_string())],
         None => Vec::new(),
     };
+    changes.sort_by_key(|(key, _)| key != "before");
     let uuid = |value: Option<uuid::Uuid>| value.map(|uuid| uuid.to_string()).unwrap_or_default();
     Line {
         at: show::second(row.at),

@@ -7,7 +7,7 @@ use maintenance_os::central::{AuditEntry, TrailFilter, TrailFrom, Verified};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
 
-use crate::support::{Database, Object};
+use crate::support::{Database, Object, ca, url_of};
 
 fn entry(action: &str) -> AuditEntry {
     AuditEntry { action: action.into(), ..AuditEntry::default() }
@@ -246,4 +246,35 @@ async fn pages_and_filters_show_each_entry_once() {
             assert_eq!(of(filter).await, 0, "{hostile}");
         }
     }
+}
+
+/// Runs `maintenance-os audit`; whether it ended well, and what it printed.
+async fn command(db: &Database, arguments: &[&str]) -> (bool, String) {
+    let ran = tokio::process::Command::new(env!("CARGO_BIN_EXE_maintenance-os"))
+        .arg("audit")
+        .args(["--central-url", &url_of(&db.name), "--central-ca", ca().to_str().unwrap()])
+        .args(arguments)
+        .output()
+        .await
+        .unwrap();
+    (ran.status.success(), String::from_utf8(ran.stdout).unwrap())
+}
+
+#[tokio::test]
+async fn the_command_tells_what_it_found_ends_accordingly_and_takes_back_what_it_printed() {
+    let db = Database::new().await;
+    let lane = in_one_lane(&db, 3).await;
+    let (good, printed) = command(&db, &["verify"]).await;
+    assert!(good && printed.contains("3 entries, as they were written"), "{printed}");
+    let noted = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(noted.path(), &printed).unwrap();
+    let again = ["verify", "--noted", noted.path().to_str().unwrap()];
+    assert!(command(&db, &again).await.0);
+    let (good, listed) = command(&db, &["list", "--csv", "--limit", "2"]).await;
+    assert!(good && listed.lines().count() == 3 && listed.contains("did.3"), "{listed}");
+    past_the_triggers(&db, "UPDATE audit_logs SET actor = 'nobody' WHERE action = 'did.2'").await;
+    let (good, printed) = command(&db, &["verify"]).await;
+    assert!(!good && printed.contains(&format!("(lane {lane}, 2) was changed")), "{printed}");
+    std::fs::write(noted.path(), "nothing of ours").unwrap();
+    assert!(!command(&db, &again).await.0);
 }
