@@ -341,7 +341,9 @@ impl Work<'_> {
         match self.do_it(at, &wish).await {
             Ok(()) => {
                 self.note(&tenant, &wish, "done", None).await?;
-                let to = format!("{here}?done={}", kind.done());
+                // Where the operator has nothing to take down, a deleted one is gone at once.
+                let there = if kind == Kind::Delete { "/tenants" } else { &here };
+                let to = format!("{there}?done={}", kind.done());
                 let mut response = Redirect::to(&to).into_response();
                 response.extensions_mut().insert(Noted);
                 Ok(response)

@@ -74,6 +74,11 @@ pub fn tenant(tenant: &Tenant) -> Status<'_> {
         ("False", "Provisioning" | "Migrating" | "Restoring" | "Moving") | ("Unknown", _) => Level::Info,
         _ => Level::Bad,
     };
+    let observed = tenant.status.as_ref().and_then(|status| status.observed_generation);
+    if level >= Level::Soft && observed.is_some_and(|observed| Some(observed) < tenant.metadata.generation) {
+        let message = "The operator has not carried out the last change yet.";
+        return Status { word: "Changing", level: Level::Info, message };
+    }
     Status { word: &ready.reason, level, message }
 }
 
@@ -314,6 +319,11 @@ mod tests {
             ("SlugConflict".into(), Level::Bad)
         );
         assert_eq!(of(&[("Ready", "False", "DatabaseUnreachable")]), ("DatabaseUnreachable".into(), Level::Bad));
+        let mut changed = made(&json!({"name": "acme", "generation": 3}), &json!({}), &[("Ready", "True", "Active")]);
+        changed.status.as_mut().unwrap().observed_generation = Some(2);
+        assert_eq!(super::tenant(&changed).word, "Changing");
+        changed.status.as_mut().unwrap().observed_generation = Some(3);
+        assert_eq!(super::tenant(&changed).word, "Active");
         let going = made(
             &json!({"name": "acme", "deletionTimestamp": "2026-01-01T00:00:00Z"}),
             &json!({}),

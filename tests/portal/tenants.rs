@@ -99,7 +99,8 @@ async fn a_delete_needs_the_name_and_a_reason_and_says_what_becomes_of_the_data(
     browser.fill_seen(&delete, &[("name", "acm"), ("reason", "they left")]).await.is(422).says("Type the name acme");
     browser.fill_seen(&delete, &[("name", "acme"), ("reason", "")]).await.is(422).says("Give a reason");
     house.now("acme").await;
-    browser.fill_seen(&delete, &[("name", "acme"), ("reason", "they left")]).await.is(303);
+    let done = browser.fill_seen(&delete, &[("name", "acme"), ("reason", "they left")]).await.is(303);
+    browser.get(done.location()).await.is(200).says("The delete was asked for");
     assert!(house.tenants().get_opt("acme").await.unwrap().is_none());
     let actions = house.actions().await;
     assert_eq!(actions[..2], ["tenant.delete.done", "tenant.delete.asked"]);
