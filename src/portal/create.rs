@@ -133,6 +133,7 @@ fn made(form: &Form, namespaces: &[String]) -> Result<Tenant, String> {
     };
     let deletion_policy = match form.deletion_policy.as_str() {
         "" | "Retain" => DeletionPolicy::Retain,
+        "BackupThenDelete" => DeletionPolicy::BackupThenDelete,
         "Delete" => DeletionPolicy::Delete,
         _ => return Err("Choose what happens to the data.".into()),
     };

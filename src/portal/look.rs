@@ -239,11 +239,14 @@ pub fn fate(tenant: &Tenant) -> Vec<String> {
             ));
             said.push("Its slug and its own hosts stay reserved for that data.".to_owned());
         }
-        DeletionPolicy::Delete => {
+        policy @ (DeletionPolicy::Delete | DeletionPolicy::BackupThenDelete) => {
             let quarantine = tenant.spec.quarantine.as_deref().unwrap_or("168h");
+            if policy == DeletionPolicy::BackupThenDelete {
+                said.push("First a last backup is taken and restored in a rehearsal. Until that has gone well the data stays, and the tenant says why.".to_owned());
+            }
             said.push(format!(
-                "Its database is closed at once and DROPPED FOR GOOD after {quarantine} (deletionPolicy: Delete). Until then a new \
-                 Tenant with {back} has it back; afterwards only a backup does."
+                "Its database is closed and DROPPED FOR GOOD after {quarantine} (deletionPolicy: {policy:?}). Until then a new Tenant \
+                 with {back} has it back; afterwards only a backup does."
             ));
         }
     }
@@ -355,6 +358,15 @@ mod tests {
         status(&mut gone);
         let said = fate(&gone).join(" ");
         assert!(said.contains("DROPPED FOR GOOD after 24h") && said.contains("protected"), "{said}");
+    }
+
+    #[test]
+    fn a_last_backup_comes_before_the_drop_where_the_policy_says_so() {
+        let mut asked = made(&json!({"name": "acme"}), &json!({"deletionPolicy": "BackupThenDelete"}), &[]);
+        asked.status.as_mut().unwrap().database = Some(Default::default());
+        let said = fate(&asked).join(" ");
+        assert!(said.contains("First a last backup") && said.contains("DROPPED FOR GOOD after 168h"), "{said}");
+        assert!(said.contains("deletionPolicy: BackupThenDelete"), "{said}");
     }
 
     #[test]

@@ -143,11 +143,9 @@ fn facts(tenant: &Tenant) -> Vec<(&'static str, String)> {
             "When deleted",
             match tenant.spec.deletion_policy {
                 DeletionPolicy::Retain => "Its data is kept (Retain).".to_owned(),
-                DeletionPolicy::Delete => {
-                    format!(
-                        "Its data is dropped after {} (Delete).",
-                        tenant.spec.quarantine.as_deref().unwrap_or("168h")
-                    )
+                policy => {
+                    let quarantine = tenant.spec.quarantine.as_deref().unwrap_or("168h");
+                    format!("Its data is dropped after {quarantine} ({policy:?}).")
                 }
             },
         ),
@@ -185,6 +183,7 @@ fn backup(tenant: &Tenant) -> Vec<(&'static str, String)> {
         ("Name", backup.name),
         ("Size", backup.size.map(show::bytes)),
         ("SHA-256", backup.sha256),
+        ("Restored", backup.verified.map(|verified| format!("{}, in {}", show::instant(&verified.at), verified.took))),
     ];
     texts.into_iter().filter_map(|(label, text)| Some((label, text?))).collect()
 }
