@@ -10,3 +10,4 @@ mod placement;
 mod register;
 mod schema;
 mod support;
+mod trail;
