@@ -19,14 +19,18 @@
 //! | [`pooler`] | the agent beside PgBouncer: slices → files → RELOAD → acknowledge |
 //! | [`tenancy`] | the request side, a library any axum app can use |
 //! | [`app`] | the reference app on top of it |
+//! | [`portal`] | the admin portal |
+//! | [`audit`] | lists the audit trail, and checks that it is as it was written |
 //! | [`backup`] | takes backups of tenants, looks after them and proves that they restore |
 //! | [`billing`] | what Stripe tells of subscriptions, and those that are set by hand |
+//! | [`web`], [`passwords`] | what every server of pages needs: hosts, addresses, cookies; how passwords are kept |
 //! | [`signing`] | links that only we can have written |
 //! | [`generate`] | writes the CRDs |
 
 pub mod api;
 pub mod app;
 pub mod apply;
+pub mod audit;
 pub mod backup;
 pub mod billing;
 pub mod central;
@@ -38,12 +42,15 @@ pub mod http;
 pub mod lease;
 pub mod metrics;
 pub mod observe;
+pub mod passwords;
 pub mod pooler;
+pub mod portal;
 pub mod settings;
 pub mod signing;
 pub mod slices;
 pub mod telemetry;
 pub mod tenancy;
+pub mod web;
 
 #[cfg(test)]
 mod boundaries {
@@ -158,6 +165,20 @@ mod boundaries {
         assert_without(&["app", "tenancy"], &operator, &[]);
         assert_without(&["tenancy"], &["crate::app"], &[]);
         assert_without(&["backup"], &["crate::apply", "crate::controller", "crate::central", "crate::app"], &[]);
+        assert_without(
+            &["portal", "audit"],
+            &[
+                "crate::app",
+                "crate::tenancy",
+                "crate::controller",
+                "crate::apply",
+                "crate::observe",
+                "crate::pooler",
+                "sqlx",
+            ],
+            &[],
+        );
+        assert_without(&["web"], &["crate::"], &[]);
         assert_without(&["slices"], &["crate::app", "crate::tenancy", "crate::desired", "crate::controller"], &[]);
     }
 

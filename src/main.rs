@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use maintenance_os::settings::{Cli, Role};
-use maintenance_os::{app, backup, billing, controller, generate, pooler, telemetry};
+use maintenance_os::{app, audit, backup, billing, controller, generate, pooler, portal, telemetry};
 
 // Gives memory back after a peak (a list that is read at once, an inventory), which the one of libc keeps.
 #[global_allocator]
@@ -23,6 +23,8 @@ async fn main() -> anyhow::Result<()> {
         Role::Worker(settings) => app::run_worker(settings, stop).await,
         Role::Backup(settings) => backup::run(*settings, stop).await,
         Role::Billing(settings) => billing::run(*settings, stop).await,
+        Role::Portal(settings) => portal::run(*settings, stop).await,
+        Role::Audit(settings) => audit::run(*settings).await,
         Role::PoolerAgent(settings) => pooler::run(settings, stop).await,
         Role::Crds(_) => Ok(()),
     }

@@ -1,7 +1,9 @@
 //! Every flag and variable, parsed once. Each flag has a variable `MOS_…` of the same name.
 
+mod audit;
 mod backup;
 mod billing;
+mod portal;
 mod redis;
 
 use std::net::SocketAddr;
@@ -10,11 +12,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::audit::{AuditAction, AuditListArguments, AuditSettings};
 pub use self::backup::{
     BackupAction, BackupSettings, BucketArguments, OperatorBackupArguments, ProvisionerArguments, RestoreArguments,
     RetentionArguments, ScratchArguments, ServerArguments, TenantArguments, VerifyAction, ssl_mode,
 };
 pub use self::billing::{BillingAction, BillingServeSettings, BillingSettings, CentralArguments, ManualStatus, Who};
+pub use self::portal::PortalSettings;
 pub use self::redis::RedisArguments;
 
 use crate::desired::edge::{Edge, Mode};
@@ -42,6 +46,10 @@ pub enum Role {
     Backup(Box<BackupSettings>),
     /// Takes Stripe's events, and sets subscriptions by hand.
     Billing(Box<BillingSettings>),
+    /// The admin portal.
+    Portal(Box<PortalSettings>),
+    /// Lists the audit trail, and checks that it is as it was written.
+    Audit(Box<AuditSettings>),
     /// Beside PgBouncer: turns pooler slices into its files.
     PoolerAgent(PoolerAgentSettings),
     /// Writes the custom resource definitions.

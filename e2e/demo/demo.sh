@@ -59,6 +59,7 @@ samples() {
 	kubectl -n maintenance-os rollout status deployment/maintenance-os-app --timeout=120s || { state; return 1; }
 	kubectl -n maintenance-os rollout status deployment/maintenance-os-worker --timeout=120s || { state; return 1; }
 	kubectl -n maintenance-os rollout status deployment/maintenance-os-billing --timeout=120s || { state; return 1; }
+	kubectl -n maintenance-os rollout status deployment/maintenance-os-portal --timeout=120s || { state; return 1; }
 }
 hosts() { kubectl get tenants -n customers -o jsonpath='{range .items[*]}{.status.primaryHost}{"\n"}{end}'; }
 # Each answer is read from the tenant's own database.
@@ -112,8 +113,12 @@ Whoever opens a tenant's link first becomes its administrator:
 
 $(welcome_links)
 
+The admin portal, for those who run all this; its first sign-in sets a password and a second factor:
+
+  https://admin.$domain:30443   admin@maintenance-os.com   $(cat "$cluster/demo/portal.password")
+
 In a browser of this machine: add this line to /etc/hosts
-  $inside_address $(hosts | tr '\n' ' ')
+  $inside_address admin.$domain $(hosts | tr '\n' ' ')
 or have Chromium do without (as root also --no-sandbox):
   chromium --user-data-dir="\$(mktemp -d)" --host-resolver-rules='MAP *.$domain $inside_address' 'LINK'
 

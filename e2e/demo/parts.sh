@@ -57,7 +57,7 @@ bucket() { # name, owner
 
 mkdir -p "$state"
 chmod 700 "$state"
-for name in redis s3-root s3-app s3-backup stripe; do secret "$name" > /dev/null; done
+for name in redis s3-root s3-app s3-backup stripe portal; do secret "$name" > /dev/null; done
 
 {
 	cat <<-YAML
@@ -90,3 +90,7 @@ secret_of maintenance-os s3-backup --from-literal=AWS_ACCESS_KEY_ID=maintenance-
 secret_of maintenance-os mail --from-literal=url=smtp://mail.platform.svc.cluster.local:1025
 # What signs Stripe's events; here there is nobody but tests who sends some.
 secret_of maintenance-os maintenance-os-stripe --from-file=webhook=<(printf 'whsec_%s' "$(secret stripe | tr -d '\n')")
+# The portal's key for second factors, and its first administrator.
+[ -s "$state/portal.keys" ] || (umask 077 && printf 'k1:%s' "$(openssl rand -hex 32)" > "$state/portal.keys")
+secret_of maintenance-os maintenance-os-portal --from-file=keys="$state/portal.keys" --from-literal=first-email=admin@maintenance-os.com \
+	--from-file=first-password=<(secret portal | tr -d '\n')

@@ -47,13 +47,18 @@ pub async fn app(world: &World, host: &str) -> (u16, String) {
 
 /// Waits until a host answers over TLS at the edge, with a certificate of its own from the demo's authority.
 pub async fn serves(host: &str, words: &str) {
+    serves_page(host, "/api/tenant", words).await;
+}
+
+/// As [`serves`], of another page than the tenant's own word.
+pub async fn serves_page(host: &str, path: &str, words: &str) {
     let (node, port) = HTTPS;
     let authority = authority().join("ca.crt");
     within(60, &format!("https://{host} says {words}"), async || {
         let output = Command::new("curl")
             .args(["-sS", "-m", "5", "--resolve", &format!("{host}:{port}:{node}"), "--cacert"])
             .arg(&authority)
-            .arg(format!("https://{host}:{port}/api/tenant"))
+            .arg(format!("https://{host}:{port}{path}"))
             .output()
             .await
             .map_err(|error| error.to_string())?;

@@ -22,7 +22,7 @@ use crate::tenancy::Refusal;
 
 /// The one style sheet. It stands inside each page: a page for an unknown host must look right too, and at an unknown
 /// host nothing else is served.
-pub const STYLE: &str = include_str!("templates/style.css");
+pub use crate::web::STYLE;
 
 /// Nothing may be loaded, run or framed; the style sheet is allowed by its hash, so that injected styles are not.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {

@@ -1,4 +1,4 @@
-//! `audit_logs`: who did what to whom.
+//! `audit_logs`: who did what to whom. The database chains the entries by itself, see `chain` and `0004_portal.sql`.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,8 @@ pub struct AuditEntry {
     pub tenant: Option<Uuid>,
     /// The administrator who did it.
     pub admin_id: Option<i32>,
-    /// `operator`, or the administrator's e-mail address. Empty means `operator`.
+    /// `operator`, or the administrator's e-mail address; `portal` for what it does by itself, `visitor` for who is not known.
+    /// Empty means `operator`.
     pub actor: String,
     /// As `tenant.suspended`.
     pub action: String,
@@ -48,9 +49,9 @@ pub(super) async fn write(executor: impl PgExecutor<'_>, entry: &AuditEntry) -> 
     let actor = if entry.actor.is_empty() { OPERATOR } else { &entry.actor };
     // The tenant is looked up, not only its slug: it may have been deleted meanwhile, and that must not lose the entry.
     sqlx::query(
-        "INSERT INTO audit_logs (tenant_id, tenant_slug, admin_id, actor, action, resource_type, resource_id, changes,
+        "INSERT INTO audit_logs (tenant_id, tenant_uuid, tenant_slug, admin_id, actor, action, resource_type, resource_id, changes,
                                  ip_address, user_agent, correlation_id)
-         VALUES ((SELECT id FROM tenants WHERE id = $1), (SELECT slug FROM tenants WHERE id = $1),
+         VALUES ((SELECT id FROM tenants WHERE id = $1), $1, (SELECT slug FROM tenants WHERE id = $1),
                  $2, $3, $4, $5, $6, $7, $8::text::inet, $9, $10)",
     )
     .bind(entry.tenant)

@@ -15,12 +15,17 @@
 //! | `rows` | reads |
 //! | `plans`, `audit` | the seed's `plans` and `audit_logs` |
 //! | `billing` | subscriptions and the events that tell of them |
+//! | `admins`, `admin_sessions` | who may use the admin portal, and who is signed in there |
+//! | `trail`, `chain` | the audit trail: read, and checked whether it is as it was written |
 //!
 //! Every call is one transaction, can be repeated after an answer was lost, and writes nothing when nothing changed.
 
+mod admin_sessions;
+mod admins;
 mod adopt;
 mod audit;
 mod billing;
+pub mod chain;
 mod error;
 mod holder;
 mod hosts;
@@ -34,6 +39,7 @@ mod release;
 mod replaced;
 mod rows;
 mod superseded;
+mod trail;
 
 use std::future::Future;
 use std::path::Path;
@@ -43,6 +49,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
+pub use admin_sessions::{Lifetimes, NewSession, SessionRow};
+pub use admins::{AdminRow, Changed};
 pub use audit::AuditEntry;
 pub use billing::{
     EventLine, Manual, ManualError, NewEvent, News, Outcome as EventOutcome, Stand, SubscriptionLine, SubscriptionNews,
@@ -57,6 +65,7 @@ pub use quarantine::Quarantine;
 pub use register::{Marked, Outcome, Registered, Registration};
 pub use release::{DatabaseFact, Release};
 pub use replaced::Replaced;
+pub use trail::{From as TrailFrom, TrailFilter, TrailRow, Verified};
 
 /// The seed's name of the central database.
 pub const DATABASE: &str = "maintenance_os_central";

@@ -127,7 +127,7 @@ fn subscription(row: &PgRow) -> Result<Option<SubscriptionRow>, sqlx::Error> {
     }))
 }
 
-fn instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+pub(super) fn instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(saturating))
 }
 

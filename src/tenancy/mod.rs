@@ -33,10 +33,8 @@
 //! | what is measured | [`metrics`] |
 
 pub mod cache;
-pub mod client;
 pub mod clock;
 pub mod context;
-pub mod host;
 pub mod layers;
 pub mod limits;
 pub mod metrics;
@@ -64,6 +62,8 @@ pub use self::refusal::Refusal;
 
 use self::cache::Cache;
 use self::clock::Clock;
+pub use crate::web::{client, host};
+
 use self::host::HostResolver;
 use self::layers::identify::CentralHosts;
 use self::limits::Limits;

@@ -11,3 +11,4 @@ mod register;
 mod replaced;
 mod schema;
 mod support;
+mod trail;

@@ -22,7 +22,10 @@ async fn every_column_and_index_of_the_seed_is_there() {
         ),
         ("billing_events", "id type created received subscription_id tenant_id outcome payload"),
         ("plans", "id name slug price currency features limits is_active"),
-        ("system_admins", "id email password permissions two_factor_secret last_login_at created_at"),
+        (
+            "system_admins",
+            "id email password permissions two_factor_secret last_login_at created_at must_change_password two_factor_step",
+        ),
         (
             "audit_logs",
             "id tenant_id admin_id action resource_type resource_id changes ip_address user_agent created_at",

@@ -38,6 +38,10 @@ app.kubernetes.io/component: worker
 app.kubernetes.io/name: maintenance-os
 app.kubernetes.io/component: billing
 {{- end }}
+{{- define "maintenance-os.portalSelector" -}}
+app.kubernetes.io/name: maintenance-os
+app.kubernetes.io/component: portal
+{{- end }}
 
 {{/* "true" where there are workers: not where files lie in the app's pods, which nobody else can read. */}}
 {{- define "maintenance-os.workers" -}}

@@ -20,7 +20,6 @@ mod guard;
 mod letters;
 mod links;
 mod next;
-mod passwords;
 mod people;
 mod profile;
 mod sign_in;
@@ -40,8 +39,10 @@ use tracing::Instrument;
 
 pub use self::current::{CurrentUser, Role};
 pub use self::guard::Users;
-pub use self::passwords::{PasswordError, Passwords};
+pub use crate::passwords::{PasswordError, Passwords};
+
 pub use self::visitor::form_secret;
+use crate::passwords;
 
 use super::mail::Letter;
 use super::problem::Problem;

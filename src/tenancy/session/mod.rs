@@ -17,7 +17,7 @@
 //! the next sign-in draws a new one. Deleting it twice, from several processes, or long before it is asked for does no
 //! harm, and no session comes back by it: that is why it is a random word and not a number that is counted up.
 
-pub mod cookie;
+pub use crate::web::cookie;
 mod ending;
 mod id;
 

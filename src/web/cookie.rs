@@ -36,8 +36,20 @@ pub fn is_present(headers: &HeaderMap, name: &str) -> bool {
 /// # Panics
 /// Name or value have characters that cookies cannot have; ours are letters, digits and `-_.`.
 pub fn set(name: &str, value: &str, age: Duration, secure: bool) -> HeaderValue {
+    written(name, value, age, "Lax", secure)
+}
+
+/// As [`set`], and not sent either when a link of another site is followed.
+///
+/// # Panics
+/// As [`set`].
+pub fn set_strict(name: &str, value: &str, age: Duration, secure: bool) -> HeaderValue {
+    written(name, value, age, "Strict", secure)
+}
+
+fn written(name: &str, value: &str, age: Duration, same_site: &str, secure: bool) -> HeaderValue {
     let secure = if secure { "; Secure" } else { "" };
-    let text = format!("{name}={value}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax{secure}", age.as_secs());
+    let text = format!("{name}={value}; Path=/; Max-Age={}; HttpOnly; SameSite={same_site}{secure}", age.as_secs());
     HeaderValue::from_str(&text).expect("our cookies are visible ASCII")
 }
 

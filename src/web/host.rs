@@ -83,7 +83,8 @@ impl HostResolver {
         client::address(peer(request), request.headers(), |address| self.trusts(Some(address)))
     }
 
-    pub(super) fn trusts(&self, peer: Option<IpAddr>) -> bool {
+    /// Whether this peer's forwarded headers are believed.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| self.trusted.iter().any(|network| network.contains(&peer)))
     }
 }
