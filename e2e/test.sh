@@ -33,12 +33,12 @@ chart() {
 	local chart=charts/maintenance-os values
 	for values in app.replicas=1 networkPolicies.enabled=true,networkPolicies.egress.enabled=true \
 		'app.redis.mode=sentinel,app.redis.nodes={a:26379,b:26379},app.redis.master=mymaster,app.redis.sentinelPasswordSecret.name=s' app.redis.tls.enabled=true,app.redis.tls.caSecret.name=ca 'app.redis.mode=cluster,app.redis.nodes={a:6379}' \
-		app.storage.mode=local edge.mode=ingress edge.mode=gateway,edge.gateway.className=traefik edge.mode=gateway,edge.gateway.create=false,edge.tls.enabled=false app.storage.mode=local,app.storage.local.claim=files app.mail.directory=true \
+		app.storage.mode=local edge.mode=ingress portal.enabled=true edge.mode=ingress,portal.enabled=true,portal.trustedProxies='{10.0.0.0/8}' edge.mode=gateway,edge.gateway.className=traefik edge.mode=gateway,edge.gateway.create=false,edge.tls.enabled=false app.storage.mode=local,app.storage.local.claim=files app.mail.directory=true \
 		billing.enabled=true billing.enabled=true,billing.host=api.example.com,edge.mode=ingress,networkPolicies.enabled=true,networkPolicies.egress.enabled=true billing.enabled=true,billing.host=api.example.com,edge.mode=gateway,edge.gateway.create=false; do
 		helm template maintenance-os "$chart" -n maintenance-os --set "$values" > /dev/null || die "the chart does not take $values"
 	done
 	helm template maintenance-os "$chart" -n maintenance-os -f e2e/demo/values.yaml --set networkPolicies.enabled=true > /dev/null
-	for values in nope=1 edge.mode=gateway edge.mode=nginx 'domains.dnsServers={ns.example}' app.redis.host= app.redis.mode=cluster 'app.redis.mode=sentinel,app.redis.nodes={a:26379}' 'app.redis.nodes={a}' \
+	for values in nope=1 edge.mode=ingress,portal.enabled=true edge.mode=gateway edge.mode=nginx 'domains.dnsServers={ns.example}' app.redis.host= app.redis.mode=cluster 'app.redis.mode=sentinel,app.redis.nodes={a:26379}' 'app.redis.nodes={a}' \
 		app.storage.mode=s3,app.storage.s3.bucket=b app.storage.mode=s3,app.storage.s3.secretName=s app.mail.directory=true,app.mail.urlSecret.name=mail billing.replicas=0 billing.host=api billing.webhookSecret.name=; do
 		! helm template maintenance-os "$chart" --set "$values" > /dev/null 2>&1 || die "the chart takes $values"
 	done

@@ -589,7 +589,7 @@ async fn a_suspended_tenants_sessions_end_and_stay_ended() {
         app.route(&tenants);
         eventually("it is served", async || app.get_as(&ended, "/sign-in").await.status == StatusCode::OK).await;
         assert_eq!(app.get_as(&ended, "/profile").await.status, StatusCode::SEE_OTHER, "the old session stays ended");
-        let holder = Holder { user: ended.user.to_string(), generation: 0 };
+        let holder = Holder { user: ended.user.to_string(), generation: 0, ..Holder::default() };
         let new = app.tenancy.sessions().begin(uuid, holder).await.unwrap();
         assert!(app.tenancy.sessions().find(&new).await.unwrap().is_some(), "new ones can begin");
         assert!(app.tenancy.sessions().find(&id).await.unwrap().is_none(), "and bring none back");
@@ -611,7 +611,7 @@ async fn a_sign_in_that_is_under_way_when_its_tenant_is_suspended_begins_no_sess
             async move |tenant: TenantContext| {
                 entered.notify_one();
                 let _permit = gate.acquire().await.unwrap();
-                let holder = Holder { user: "1".into(), generation: 0 };
+                let holder = Holder { user: "1".into(), generation: 0, ..Holder::default() };
                 format!("{:?}", tenancy.begin_session(&tenant, holder).await.err())
             }
         };

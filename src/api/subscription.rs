@@ -54,13 +54,12 @@ pub fn lapse(subscription: &Subscription, now: Timestamp) -> Option<Lapse> {
         "" | "none" | "trialing" | "incomplete" | "incomplete_expired" if trial_is_over == Some(true) => {
             Some(Lapse::TrialEnded)
         }
-        "incomplete_expired" if trial_is_over.is_none() => Some(Lapse::Unpaid),
         // Paid for until the end of the period, and a trial that was longer still counts.
         "canceled" if trial_is_over != Some(false) && is_over(&subscription.current_period_end) != Some(false) => {
             Some(Lapse::Cancelled)
         }
-        "unpaid" => Some(Lapse::Unpaid),
-        "paused" => Some(Lapse::Paused),
+        "unpaid" if trial_is_over != Some(false) => Some(Lapse::Unpaid),
+        "paused" if trial_is_over != Some(false) => Some(Lapse::Paused),
         "active" | "past_due" if trial_is_over != Some(false) && is_over(&subscription.ends_at) == Some(true) => {
             Some(Lapse::Ended)
         }
@@ -114,7 +113,7 @@ mod tests {
     #[test]
     fn a_subscription_is_valid_until_exactly_the_instant_that_it_names() {
         type Row = (&'static str, Option<&'static str>, Option<&'static str>, &'static str, Option<Lapse>);
-        let rows: [Row; 22] = [
+        let rows: [Row; 24] = [
             ("none", None, None, AFTER, None),
             ("", None, None, AFTER, None),
             ("none", None, Some(END), BEFORE, None),
@@ -132,7 +131,9 @@ mod tests {
             ("canceled", Some(BEFORE), Some(AFTER), END, None),
             ("unpaid", Some(AFTER), None, BEFORE, Some(Lapse::Unpaid)),
             ("paused", None, None, BEFORE, Some(Lapse::Paused)),
-            ("incomplete_expired", None, None, BEFORE, Some(Lapse::Unpaid)),
+            ("incomplete_expired", None, None, BEFORE, None),
+            ("unpaid", None, Some(END), BEFORE, None),
+            ("unpaid", None, Some(END), END, Some(Lapse::Unpaid)),
             ("incomplete_expired", None, Some(END), BEFORE, None),
             ("incomplete_expired", None, Some(END), END, Some(Lapse::TrialEnded)),
             ("something new", None, Some(END), AFTER, None),

@@ -61,9 +61,14 @@ const AT_A_TIME: usize = 2;
 /// It was not done, for at least one tenant.
 pub async fn run(settings: BackupSettings, stop: CancellationToken) -> anyhow::Result<()> {
     match settings.action {
-        BackupAction::Run { tenants, bucket, server, password, retention, report, report_lines } => {
+        BackupAction::Run { tenants, bucket, server, password, retention, keep_all, report, report_lines } => {
             let taker = taker(&bucket, &server, password, stop)?;
-            let wanted = wanted(&tenants, retention.keep())?;
+            let mut wanted = wanted(&tenants, retention.keep())?;
+            if keep_all {
+                for wanted in &mut wanted {
+                    wanted.keep = None;
+                }
+            }
             let told = |outcome: &Outcome| {
                 if report_lines {
                     report::print_line(&outcome.report());

@@ -115,8 +115,8 @@ fn word(kind: &str, object: &Value) -> (Option<String>, Word) {
     }
     let (subscription, word) = match kind {
         "checkout.session.completed" => {
-            let owner = uuid(&object["metadata"]["tenant"]).or_else(|| uuid(&object["client_reference_id"]));
-            (reference(&object["subscription"]), Word::Owner(owner))
+            // Not `client_reference_id`: with payment links it is part of an address, and whoever buys writes what they like.
+            (reference(&object["subscription"]), Word::Owner(uuid(&object["metadata"]["tenant"])))
         }
         ASSIGNED => (reference(&object["subscription"]), Word::Owner(uuid(&object["tenant"]))),
         _ if kind.starts_with("invoice.") => {
@@ -305,11 +305,17 @@ mod tests {
             assert_eq!(event("invoice.finalized", object), (subscription.clone(), Word::Other));
         }
         let owner = Word::Owner(TENANT.parse().ok());
-        for whose in [json!({ "client_reference_id": TENANT }), json!({ "metadata": { "tenant": TENANT } })] {
-            let mut object = whose;
+        let checkout = |whose: &str| {
+            let mut object: Value = serde_json::from_str(whose).unwrap();
             object["subscription"] = json!("sub_1");
-            assert_eq!(event("checkout.session.completed", object), (subscription.clone(), owner.clone()));
-        }
+            event("checkout.session.completed", object)
+        };
+        assert_eq!(checkout(&format!(r#"{{"metadata":{{"tenant":"{TENANT}"}}}}"#)), (subscription.clone(), owner));
+        // What a buyer wrote into an address.
+        assert_eq!(
+            checkout(&format!(r#"{{"client_reference_id":"{TENANT}"}}"#)),
+            (subscription.clone(), Word::Owner(None))
+        );
         assert_eq!(event("checkout.session.completed", json!({ "mode": "payment" })), (None, Word::Other));
         assert_eq!(event("customer.created", json!({ "id": "cus_1" })), (None, Word::Other));
     }

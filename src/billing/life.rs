@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn the_newest_word_of_its_own_says_whose_it_is_and_then_the_checkouts() {
         let checkout = json!({ "id": "evt_c", "type": "checkout.session.completed", "created": 9,
-            "data": { "object": { "subscription": "sub_1", "client_reference_id": Uuid::from_u128(3) } } });
+            "data": { "object": { "subscription": "sub_1", "metadata": { "tenant": Uuid::from_u128(3) } } } });
         let checkout = Event::parse(&checkout.to_string(), Timestamp::UNIX_EPOCH).unwrap();
         let events = [
             checkout,

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::event::Event;
@@ -27,6 +28,8 @@ use crate::settings::BillingServeSettings;
 const MOST: usize = 1 << 20;
 /// How long a body may take.
 const BODY: Duration = Duration::from_secs(10);
+/// Bodies that are read or kept at a time.
+static BODIES: Semaphore = Semaphore::const_new(32);
 /// How often the events that need somebody are counted.
 const COUNT: Duration = Duration::from_secs(60);
 /// Whose doing it is, in the audit trail.
@@ -133,6 +136,8 @@ async fn take(webhook: &Webhook, headers: &HeaderMap, body: Body) -> Result<(), 
         StatusCode::SERVICE_UNAVAILABLE
     };
     let signature = one(headers).ok_or_else(|| refuse(Refused::Missing.label()))?;
+    // Nobody is known yet who sends: what is held of strangers' bodies at a time is bounded. Stripe sends again.
+    let _room = BODIES.try_acquire().map_err(|_| fail())?;
     let body = read(body).await.inspect_err(|_| {
         refuse("body");
     })?;

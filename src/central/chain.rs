@@ -110,6 +110,11 @@ pub enum Finding {
         /// The row.
         id: i64,
     },
+    /// A row is in no chain: it was put in past the trigger.
+    Unchained {
+        /// The row.
+        id: i64,
+    },
     /// The head is not the hash of the last row.
     Head {
         /// Which chain.
@@ -137,6 +142,7 @@ impl Display for Finding {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Changed { lane, seq, id } => write!(out, "entry {id} (lane {lane}, {seq}) was changed"),
+            Self::Unchained { id } => write!(out, "entry {id} is in no lane: it was inserted past the trigger"),
             Self::Unlinked { lane, seq, id } => {
                 write!(
                     out,

@@ -73,7 +73,7 @@ pub const DATABASE: &str = "maintenance_os_central";
 /// Bounds a call also when the network swallows packets: `statement_timeout` is only the server's side of it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// A migration may wait for another operator's.
-const MIGRATION_TIMEOUT: Duration = Duration::from_mins(5);
+const MIGRATION_TIMEOUT: Duration = Duration::from_mins(30);
 const POOL_SIZE: u32 = 8;
 
 /// A handle on the central database. Cheap to clone.

@@ -141,7 +141,9 @@ impl Central {
                 check.see(link);
             }
         }
-        let (entries, findings) = check.end();
+        let (entries, mut findings) = check.end();
+        let unchained = bounded(doing, unchained(&mut transaction)).await?;
+        findings.extend(unchained.into_iter().map(|id| Finding::Unchained { id }));
         Ok(Verified { entries, heads, findings })
     }
 }
@@ -199,6 +201,13 @@ async fn heads(connection: &mut PgConnection) -> Result<Heads, sqlx::Error> {
     rows.iter()
         .map(|row| Ok((row.try_get("lane")?, Head { seq: row.try_get("seq")?, hash: row.try_get("hash")? })))
         .collect()
+}
+
+/// Entries that the walk along the chains does not meet.
+async fn unchained(connection: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT id FROM audit_logs WHERE lane IS NULL OR seq IS NULL ORDER BY id LIMIT 100")
+        .fetch_all(connection)
+        .await
 }
 
 async fn links(connection: &mut PgConnection, after: (i16, i64)) -> Result<Vec<Link>, sqlx::Error> {

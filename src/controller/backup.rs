@@ -39,7 +39,7 @@ const LABEL_JOB: &str = "batch.kubernetes.io/job-name";
 /// Between two comparisons; a new tenant has its CronJob within this time.
 const PACE: Duration = Duration::from_secs(30);
 
-/// Last backups on one server at a time.
+/// Such backups on one server at a time.
 const TURNS: usize = 2;
 /// A Job ends after six hours.
 const LONGEST_TURN: Duration = Duration::from_hours(7);
@@ -53,7 +53,8 @@ pub struct Backups {
     groups: Mutex<HashMap<Uuid, (String, String)>>,
 }
 
-/// Turns of last backups. Each restores a whole copy of a database on its server, so that not all of many deletes begin at once.
+/// Turns of backups that somebody asks for now: last ones before a delete, by tenant, each of which restores a whole copy on its
+/// server as well, and TenantBackups, by object. Not all of many begin at once.
 #[derive(Default)]
 pub struct Turns(Mutex<HashMap<Uuid, (String, Instant)>>);
 

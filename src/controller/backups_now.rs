@@ -57,6 +57,7 @@ pub async fn run(context: Arc<Context>, store: Store<TenantBackup>, stop: Cancel
             let there: HashSet<_> = all.iter().map(|object| uid_of(object)).collect();
             let gone: Vec<_> = known.iter().filter(|uid| !there.contains(uid)).copied().collect();
             for uid in gone {
+                context.backups.turns.give_back(uid);
                 match remove(&context, uid).await {
                     Ok(()) => drop(known.remove(&uid)),
                     Err(error) => {
@@ -122,6 +123,9 @@ async fn visit(context: &Context, object: &TenantBackup) -> Result<(), ApplyErro
     }
     let mut status = status_of(object);
     let (reason, message) = decide(context, object, &mut status).await?;
+    if status.phase.is_over() {
+        context.backups.turns.give_back(uid_of(object));
+    }
     write(context, object, status, reason, &message).await
 }
 
@@ -205,6 +209,10 @@ async fn begin(context: &Context, object: &TenantBackup) -> Result<Result<Uuid, 
     let Some(template) = backup::job(context, &row, &bucket) else {
         return Ok(Err(format!("the server of Tenant {name}, or its Plan, is not known yet")));
     };
+    // The night's are spread; of these, somebody may ask for a thousand at once.
+    if !context.backups.turns.take(uid_of(object), row.server.as_deref().unwrap_or_default()) {
+        return Ok(Err("waits for its turn: as many backups are being taken on its server as may".into()));
+    }
     restores::create_job(context, &backup_now::job(uid_of(object), template)).await?;
     Ok(Ok(row.uuid))
 }

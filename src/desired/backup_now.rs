@@ -8,6 +8,8 @@ use super::names;
 
 /// Label on Job and pod: uid of the TenantBackup.
 pub const LABEL: &str = "tenancy.maintenance-os.com/backup-now";
+/// Flag of `backup run`: removes none.
+const KEEP_ALL: &str = "--keep-all";
 /// So long a Job that has ended is kept, for people to look at.
 const KEPT: i32 = 24 * 3600;
 
@@ -21,6 +23,11 @@ pub fn job(uid: Uuid, cron_job: CronJob) -> Job {
     job.labels_mut().insert(LABEL.into(), uid.to_string());
     if let Some(spec) = &mut job.spec {
         spec.ttl_seconds_after_finished = Some(KEPT);
+        // It is taken because something is about to happen, or has: the one of the night is what is wanted then, and of a day
+        // only the newest would stay.
+        for container in spec.template.spec.iter_mut().flat_map(|pod| pod.containers.iter_mut()) {
+            container.args.get_or_insert_default().push(KEEP_ALL.to_owned());
+        }
         let pod = spec.template.metadata.get_or_insert_default();
         pod.labels.get_or_insert_default().insert(LABEL.into(), uid.to_string());
     }

@@ -288,7 +288,9 @@ impl Statement {
             Self::DropRole { name } => format!("DROP ROLE {}", identifier(name)),
             Self::EndSessions { name } => {
                 format!(
-                    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {}",
+                    // Those of autovacuum are PostgreSQL's, which ends them itself where they are in the way: asking for it is
+                    // refused to whoever is no superuser, and would fail the whole statement.
+                    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {} AND backend_type = 'client backend'",
                     literal(name)
                 )
             }

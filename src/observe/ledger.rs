@@ -15,6 +15,7 @@ use crate::desired::facts::{Claim, LedgerFact, LedgerRow, LedgerState, Refusal, 
 #[derive(Debug, Default)]
 pub struct Ledger {
     state: Mutex<State>,
+    refreshing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +128,8 @@ impl Ledger {
     /// # Errors
     /// The central database did not answer; what was seen before stays.
     pub async fn refresh(&self, central: &Central) -> Result<(), CentralError> {
+        // One at a time: each keeps what is written while it reads, in one place.
+        let _turn = self.refreshing.lock().await;
         self.lock().meanwhile = Some(HashMap::new());
         let rows = central.rows().await;
         let mut state = self.lock();
@@ -176,6 +179,11 @@ impl Ledger {
     /// The server that the ledger names for a tenant.
     pub fn server_of_tenant(&self, uuid: Uuid) -> Option<String> {
         self.lock().rows.by_uuid.get(&uuid)?.server.clone()
+    }
+
+    /// The namespace that a tenant is in, or was last.
+    pub fn namespace_of(&self, uuid: Uuid) -> Option<String> {
+        Some(self.lock().rows.by_uuid.get(&uuid)?.namespace.clone())
     }
 
     /// The plan that the ledger has for a Tenant object; None: no row, or none.

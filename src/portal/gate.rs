@@ -24,6 +24,8 @@ use crate::web::origin::is_same_origin;
 
 /// Longest form.
 const FORM: usize = 64 * 1024;
+/// How long a form may take: nobody is known yet who sends one.
+const SLOWEST: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long a browser keeps the cookie of the form that signs in.
 const FORM_COOKIE: std::time::Duration = std::time::Duration::from_hours(12);
 /// Longest name of a browser that is kept.
@@ -98,7 +100,8 @@ async fn own_form(request: Request, host: &str, secret: &str) -> Result<Request,
         return Err(Problem::CrossSite);
     }
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, FORM).await.map_err(|_| Problem::Malformed)?;
+    let body = tokio::time::timeout(SLOWEST, to_bytes(body, FORM)).await;
+    let body = body.map_err(|_| Problem::Malformed)?.map_err(|_| Problem::Malformed)?;
     let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.starts_with("application/x-www-form-urlencoded") {
         return Err(Problem::Malformed);

@@ -185,7 +185,7 @@ impl From<CentralError> for Problem {
 }
 
 fn is_impossible_text(error: &(dyn std::error::Error + 'static)) -> bool {
-    chain(error).contains("invalid byte sequence")
+    ["invalid byte sequence", "unsupported Unicode escape"].iter().any(|known| chain(error).contains(known))
 }
 
 impl From<PasswordError> for Problem {

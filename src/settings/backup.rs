@@ -45,6 +45,9 @@ pub enum BackupAction {
         /// File that is told what came of it, as JSON.
         #[arg(long, env = "MOS_BACKUP_REPORT")]
         report: Option<PathBuf>,
+        /// Removes none of the older ones.
+        #[arg(long)]
+        keep_all: bool,
         /// Writes a line into the log as each is done, for whoever reads it.
         #[arg(long)]
         report_lines: bool,

@@ -59,11 +59,18 @@ async fn a_rehearsal_restores_the_newest_backup_and_tells_its_name_and_what_fail
     assert!(house.fleet.catalogue().await.databases.keys().all(|name| scratch::made(name).is_none()));
 }
 
+/// Names of backups are ordered by the second; within one, by chance.
+async fn another_second() {
+    let second = jiff::Timestamp::now().as_second();
+    eventually("another second", async || jiff::Timestamp::now().as_second() > second).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_last_backup_is_taken_and_restored_in_one_go_and_older_ones_stay() {
     let house = House::new().await;
     let globex = house.tenant(1);
     let before = house.taker().take(&globex).await.unwrap();
+    another_second().await;
     let command = ["last", "--name", "customers/globex", "--password", "of the backup"];
     let (ended, told) = run(&house, &command, globex.uuid).await;
     ended.unwrap();
@@ -76,8 +83,7 @@ async fn a_last_backup_is_taken_and_restored_in_one_go_and_older_ones_stay() {
     assert_eq!(house.good(globex.uuid).await, [before.id, taken.name.clone()]);
     // A backup of the same night that keeps one only: it keeps the last one before the delete as well.
     let one = Keep { daily: 1, weekly: 0, monthly: 0 };
-    let second = jiff::Timestamp::now().as_second();
-    eventually("names differ by the second", async || jiff::Timestamp::now().as_second() > second).await;
+    another_second().await;
     let later = take_all(&house.taker(), std::slice::from_ref(&globex), one).await.remove(0).taken.unwrap();
     assert_eq!(house.good(globex.uuid).await, [taken.name.clone(), later.id]);
     // Whoever cannot take one restores none either.

@@ -147,7 +147,7 @@ async fn a_job_that_is_killed_at_any_moment_leaves_the_backups_that_were_there()
     let mut killed = 0;
     for attempt in 1..=8 {
         let mut words = vec!["backup".to_owned(), "run".to_owned(), "--tenant".to_owned(), acme.uuid.to_string()];
-        words.extend(["--password".to_owned(), "of the backup".to_owned()]);
+        words.extend(["--password".to_owned(), "of the backup".to_owned(), "--keep-all".to_owned()]);
         let mut place = house.arguments();
         // The reader is no provisioner.
         let secret = place.iter().position(|word| word == "--provisioner-password").unwrap();

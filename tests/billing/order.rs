@@ -122,7 +122,7 @@ async fn a_checkout_says_whose_a_subscription_is_whichever_of_the_two_comes_firs
     let house = House::new().await;
     for (place, checkout_first) in [true, false].into_iter().enumerate() {
         let sub = format!("sub_{place}");
-        let object = json!({ "mode": "subscription", "subscription": sub, "client_reference_id": house.tenant });
+        let object = json!({ "mode": "subscription", "subscription": sub, "metadata": { "tenant": house.tenant } });
         let checkout = other(&format!("evt_c{place}"), "checkout.session.completed", NOW, &object);
         let created = subscription(&format!("evt_s{place}"), "created", NOW, &sub, "active", &json!({}));
         let outcomes = if checkout_first {

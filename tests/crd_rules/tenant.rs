@@ -57,7 +57,7 @@ fn values() -> Vec<Line> {
     let label = "a".repeat(63);
     let mut lines = vec![
         line("spec.state", "enum", json!("Hibernated"), json!("Asleep"), "supported values: \"Active\", \"ReadOnly\", \"Suspended\", \"Hibernated\""),
-        line("spec.deletionPolicy", "enum", json!("Delete"), json!("Destroy"), "supported values: \"Retain\", \"Delete\""),
+        line("spec.deletionPolicy", "enum", json!("Delete"), json!("Destroy"), "supported values: \"Retain\", \"BackupThenDelete\", \"Delete\""),
         line("spec.trialEndsAt", "format", json!("2026-12-31T23:59:59Z"), json!("2026-12-31"), "must be of type date-time"),
         line("spec.quarantine", "minLength", json!("0s"), json!("h"), SHORT),
         line("spec.quarantine", "maxLength", json!("720h"), json!("1h".repeat(13)), LONG),
@@ -81,6 +81,7 @@ fn values() -> Vec<Line> {
         line("spec.backup.schedule", "rule", json!("H 2 * * *"), json!("H 2 * *  "), "spec.backup.schedule must be a cron schedule of five fields, as H 2 * * *"),
         line("spec.backup.verify.schedule", "required", json!("H 5 * * 0"), Value::Null, "schedule: Required value"),
         line("spec.backup.verify.schedule", "minLength", json!("H 5 * * 0"), json!("@weekly"), SHORT),
+        line("spec.backup.verify.schedule", "rule", json!("H H(4-6) * * H"), json!("H 5 * * 8"), "backup.verify.schedule must be a cron schedule of five fields, as H 5 * * 0"),
         line("spec.backup.verify.schedule", "maxLength", json!("H 5 * * 0"), json!("H".repeat(65)), LONG),
     ];
     lines.extend(range("spec.backup.retention.daily", 0, 366));

@@ -324,7 +324,7 @@ impl App {
 
     /// A new session of a user whose generation is 0.
     pub async fn session(&self, tenant: &RoutingEntry, user: i64, token: String) -> Client {
-        let holder = Holder { user: user.to_string(), generation: 0 };
+        let holder = Holder { user: user.to_string(), generation: 0, ..Holder::default() };
         let session: SessionId = self.tenancy.sessions().begin(tenant.uuid, holder).await.unwrap();
         Client {
             host: tenant.primary_host.clone(),

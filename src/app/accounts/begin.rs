@@ -7,7 +7,10 @@ use http::request::Parts;
 use std::convert::Infallible;
 use std::net::IpAddr;
 
+use sqlx::postgres::PgConnection;
+
 use super::next::destination;
+use super::store::users;
 use crate::app::problem::Problem;
 use crate::app::product::Product;
 use crate::tenancy::layers::auth::CurrentSession;
@@ -23,7 +26,10 @@ pub async fn begin(
     next: &str,
 ) -> Result<Response, Problem> {
     let tenancy = product.tenancy();
-    let holder = Holder { user: user.to_string(), generation };
+    let found =
+        tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(users::find(db, user).await?)).await?;
+    let (incarnation, person) = (tenant.entry().incarnation, found.map(|found| found.user.email));
+    let holder = Holder { user: user.to_string(), generation, incarnation, person };
     let session = tenancy.begin_session(tenant, holder).await.map_err(|error| unavailable(&error))?;
     if let Some(CurrentSession(before)) = before {
         tenancy.sessions().end(before).await.map_err(|error| unavailable(&error))?;

@@ -186,3 +186,6 @@ CREATE TABLE admin_places (
     seen_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (admin_id, place)
 );
+
+-- Removing an administrator sets the reference of each of their entries to NULL.
+CREATE INDEX idx_audit_logs_admin ON audit_logs (admin_id) WHERE admin_id IS NOT NULL;

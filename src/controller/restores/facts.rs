@@ -44,13 +44,15 @@ pub async fn facts(
     };
     let Whose::Known(target) = &facts.whose else { return facts };
     let Some(known) = context.servers.get(&target.server) else { return facts };
+    // Before the server is asked: whatever ends between the two shows in what the server says.
+    let closed = is_closed(context, target);
     facts.catalogue = match known.of_restore(uid, target.uuid).await {
         Ok(catalogue) => Seen::Known(catalogue),
         Err(error) => Seen::Unreachable(chain(&error)),
     };
     let bare = server::bare();
     facts.bare = known.look(|catalogue| catalogue.databases.contains_key(&bare)).unwrap_or_default().then_some(bare);
-    facts.closed = is_closed(context, target);
+    facts.closed = closed;
     // Kubernetes not answering is no reason to take anything for absent.
     match objects_of(context, uid).await {
         Ok((password, job)) => (facts.password, facts.job) = (password, job),
@@ -73,6 +75,17 @@ fn whose(context: &Context, object: &TenantRestore, phase: RestorePhase) -> Whos
     };
     if tenant.metadata.deletion_timestamp.is_some() {
         return Whose::Nobody(format!("Tenant {name} is being deleted"));
+    }
+    if let Some(source) = object.spec.source_tenant.as_deref().and_then(|uuid| uuid.parse::<Uuid>().ok()) {
+        // The right to clone is of one namespace, and so are the tenants that it is about.
+        match context.ledger.namespace_of(source) {
+            Some(found) if found == namespace => {}
+            _ => {
+                return Whose::Nobody(format!(
+                    "spec.sourceTenant: no tenant {source} is or was in namespace {namespace}"
+                ));
+            }
+        }
     }
     match context.ledger.fact(&tenant) {
         Seen::Known(LedgerFact::Row(row)) if row.state == LedgerState::Provisioned => match &row.server {

@@ -179,6 +179,8 @@ struct Worker {
     /// Which restore, and whether it got on.
     tasks: JoinSet<(Uuid, bool)>,
     running: HashSet<Uuid>,
+    /// Whose step a task is, for one that ends without a word.
+    tasks_of: HashMap<tokio::task::Id, Uuid>,
     /// When a restore was looked at last.
     looked: HashMap<Uuid, Instant>,
 }
@@ -212,10 +214,11 @@ impl Worker {
                     self.looked.remove(&uid);
                 }
             }
-            // Nothing is known of whom; everybody is looked at again.
             Err(error) => {
                 tracing::error!(%error, "a step of a restore ended without a word");
-                self.running.clear();
+                if let Some(uid) = self.tasks_of.remove(&error.id()) {
+                    self.running.remove(&uid);
+                }
             }
         }
     }
@@ -243,17 +246,24 @@ impl Worker {
             self.looked.insert(uid, Instant::now());
             self.running.insert(uid);
             let context = Arc::clone(context);
-            self.tasks.spawn(async move {
-                let got_on = step(&context, &object, before).await.unwrap_or_else(|error| {
-                    tracing::warn!(
-                        restore = object.name_any(),
-                        error = chain(&error),
-                        "a restore did not get on, trying again"
-                    );
-                    false
-                });
+            let task = self.tasks.spawn(async move {
+                let got_on = match step(&context, &object, before).await {
+                    Ok(got_on) => got_on,
+                    Err(error) => {
+                        let why = chain(&error);
+                        tracing::warn!(
+                            restore = object.name_any(),
+                            error = why,
+                            "a restore did not get on, trying again"
+                        );
+                        say::trouble(&context, &object, &why).await;
+                        false
+                    }
+                };
                 (uid, got_on)
             });
+            self.tasks_of.retain(|_, uid| self.running.contains(uid));
+            self.tasks_of.insert(task.id(), uid);
         }
         busy
     }
@@ -266,7 +276,7 @@ impl Worker {
                 wake(context, tenant);
             }
         }
-        for server in context.servers.all() {
+        for server in context.servers.all().into_iter().filter(|server| server.is_usable()) {
             let there = server.look(|catalogue| {
                 let names = catalogue.databases.keys().chain(catalogue.roles.keys());
                 names.filter_map(|name| names::restore_beside(name)).collect::<HashSet<_>>()

@@ -113,6 +113,28 @@ pub async fn write(
     Ok(true)
 }
 
+/// Says why the last step failed, and nothing else than before.
+pub async fn trouble(context: &Context, object: &TenantRestore, why: &str) {
+    let message = format!("a step failed and is tried again: {why}");
+    let mut status = object.status.clone().unwrap_or_default();
+    let said = status.conditions.iter().any(|condition| condition.message == message);
+    if said || status.phase.is_over() {
+        return;
+    }
+    conditions(object, &mut status, Reason::BackupFailed, &message, Timestamp::now());
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let patch = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "TenantRestore",
+        "metadata": { "name": name, "uid": object.metadata.uid }, "status": status,
+    });
+    let api: Api<TenantRestore> = Api::namespaced(context.client.clone(), &namespace);
+    let (parameters, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(patch));
+    let written = api.patch_status(&name, &parameters, &patch);
+    if let Err(error) = context.gate.pass("write the status of a restore", written).await {
+        tracing::debug!(restore = name, error = chain(&error), "why a restore did not get on was not said");
+    }
+}
+
 /// An Event on the Tenant, and on the restore.
 fn announce(context: &Context, object: &TenantRestore, outlook: &Outlook) {
     let is_bad = outlook.phase == RestorePhase::Failed;

@@ -211,6 +211,11 @@ impl Server {
         self.lock().problem = Some(problem);
     }
 
+    /// Whether it can be used, as far as is known.
+    pub fn is_usable(&self) -> bool {
+        self.lock().problem.is_none()
+    }
+
     /// Notes why no tenants are placed on it, or that they are.
     pub fn set_closed(&self, closed: Option<String>) {
         self.lock().closed = closed;

@@ -72,7 +72,7 @@ pub enum SessionError {
 }
 
 /// Whom a session belongs to, in the app's own terms.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The app's name of the user.
     pub user: String,
@@ -80,6 +80,12 @@ pub struct Holder {
     /// session for ended when they differ: raising it ends all sessions of one user, in the transaction of whatever was
     /// the reason, and without Redis.
     pub generation: i64,
+    /// The tenant's data when the session began, see the routing entry. In other data the user's name may be another person's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Uuid>,
+    /// By what the app knows the person again in other data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
 }
 
 /// What Redis keeps of a session beside the epoch.
