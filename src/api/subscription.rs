@@ -169,7 +169,8 @@ mod tests {
             (subscription("none", None, None), None),
             (subscription("none", None, Some("2026-11-30T00:00:00Z")), None),
             (subscription("canceled", Some("2026-12-02T00:00:00Z"), Some(END)), end),
-            (subscription("unpaid", Some(END), Some(END)), None),
+            (subscription("unpaid", Some(END), Some(END)), end),
+            (subscription("unpaid", Some(END), None), None),
         ];
         for (subscription, expected) in rows {
             assert_eq!(changes_at(&subscription, now), expected, "{subscription:?}");
@@ -180,7 +181,8 @@ mod tests {
     fn the_instant_at_which_it_lapsed_by_the_clock_is_known_afterwards_too() {
         assert_eq!(lapse_by_clock(&subscription("none", None, Some(END))), Some(at(END)));
         assert_eq!(lapse_by_clock(&subscription("canceled", Some(BEFORE), Some(END))), Some(at(END)));
-        assert_eq!(lapse_by_clock(&subscription("unpaid", Some(BEFORE), Some(END))), None, "it did by its status");
+        assert_eq!(lapse_by_clock(&subscription("unpaid", Some(BEFORE), Some(END))), Some(at(END)), "the trial ran on");
+        assert_eq!(lapse_by_clock(&subscription("unpaid", Some(BEFORE), None)), None, "it did by its status");
         assert_eq!(lapse_by_clock(&subscription("canceled", None, None)), None);
     }
 

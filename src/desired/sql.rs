@@ -289,8 +289,9 @@ impl Statement {
             Self::EndSessions { name } => {
                 format!(
                     // Those of autovacuum are PostgreSQL's, which ends them itself where they are in the way: asking for it is
-                    // refused to whoever is no superuser, and would fail the whole statement.
-                    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {} AND backend_type = 'client backend'",
+                    // refused to whoever is no superuser, and would fail the whole statement. They have no user. (What kind of
+                    // session another's is, is shown to superusers only.)
+                    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {} AND usesysid IS NOT NULL",
                     literal(name)
                 )
             }

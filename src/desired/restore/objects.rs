@@ -157,7 +157,10 @@ mod tests {
         let of = |template: &Option<k8s_openapi::api::core::v1::PodSpec>| json!(template);
         let theirs = cron_job.spec.job_template.spec.unwrap().template;
         let ours = job.spec.as_ref().unwrap().template.clone();
-        assert_eq!(of(&ours.spec), of(&theirs.spec));
+        let mut theirs = of(&theirs.spec);
+        // What is taken before something happens, or after, takes the place of no other.
+        theirs["containers"][0]["args"].as_array_mut().unwrap().push(json!("--keep-all"));
+        assert_eq!(of(&ours.spec), theirs);
         let labels = ours.metadata.unwrap().labels.unwrap();
         assert_eq!(labels["app.kubernetes.io/component"], "backup");
         assert_eq!(labels[crate::desired::backup_now::LABEL], uid.to_string());
