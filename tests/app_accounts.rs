@@ -144,6 +144,40 @@ async fn the_welcome_link_makes_one_first_user_of_its_own_tenant_and_no_more() {
 }
 
 #[tokio::test]
+async fn after_a_restore_a_session_is_its_own_persons_or_over() {
+    with_tenants(1, async |server, mut tenants| {
+        let mut app = app(&tenants).await;
+        let mut browser = first_user(&app, &tenants[0]).await;
+        assert_eq!(browser.get("/profile").await.status, StatusCode::OK);
+        let change_address = async |address: &str| {
+            let change = format!("UPDATE users SET email = '{address}'");
+            server.sql(&tenants[0].database.name, &change).await;
+        };
+        // Whoever changes their address stays signed in; in other data the same number with another address is another person.
+        change_address("jo.married@acme.example").await;
+        assert_eq!(browser.get("/profile").await.status, StatusCode::OK);
+        change_address("jo@acme.example").await;
+        let restored = Uuid::new_v4();
+        let mut entries = tenants.clone();
+        entries[0].incarnation = Some(restored);
+        app.route(&entries);
+        eventually("it is served with other data", async || {
+            app.tenancy.routing().tenant(entries[0].uuid).is_some_and(|entry| entry.incarnation == Some(restored))
+        })
+        .await;
+        assert_eq!(browser.get("/profile").await.status, StatusCode::OK, "the same person stays signed in");
+        change_address("eve@other.example").await;
+        assert_eq!(
+            browser.get("/profile").await.status,
+            StatusCode::SEE_OTHER,
+            "somebody else's session is not theirs"
+        );
+        tenants.clear();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn signing_in_begins_a_session_under_a_new_id_and_signing_out_ends_it() {
     with_tenants(1, async |_, tenants| {
         let app = app(&tenants).await;

@@ -7,6 +7,7 @@
 //! | [`server`], [`programs`] | PostgreSQL; `pg_dump` and `pg_restore` |
 //! | [`central`] | where the central database is |
 //! | [`take`], [`shelf`], [`verify`] | takes one, looks at all of a tenant, proves one |
+//! | [`pour`] | from the bucket into a database, compared with the manifest |
 //! | [`report`] | tells the operator what came of it |
 //! | [`restore`] | brings one back beside the live database |
 //!
@@ -17,6 +18,7 @@ pub mod bucket;
 pub mod central;
 pub mod keys;
 pub mod manifest;
+pub mod pour;
 pub mod programs;
 pub mod report;
 pub mod restore;

@@ -1,19 +1,18 @@
 //! Proving that a backup is whole, and that it restores.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::bucket::{Bucket, Hashed};
+use super::bucket::Bucket;
 use super::keys::{self, BackupId, Part};
 use super::manifest::Manifest;
-use super::programs::{self, Programs};
+use super::pour::{self, Pour};
+use super::programs::Programs;
 use super::server::{self, Login, Server};
 use super::shelf::Shelf;
 use crate::desired::sql::Batch;
@@ -47,21 +46,7 @@ pub async fn find(bucket: &Bucket, tenant: Uuid, id: Option<BackupId>) -> anyhow
 pub async fn checksum(bucket: &Bucket, tenant: Uuid, id: BackupId, manifest: &Manifest) -> anyhow::Result<()> {
     let key = keys::key(tenant, id, Part::Dump);
     let found = bucket.read(&key, &mut tokio::io::sink()).await?;
-    same(&key, &found, manifest)
-}
-
-pub(super) fn same(key: &str, found: &Hashed, manifest: &Manifest) -> anyhow::Result<()> {
-    let Manifest { dump, .. } = manifest;
-    ensure!(
-        found.sha256 == dump.sha256 && found.size == dump.size,
-        "{key} is damaged: it has {} bytes with SHA-256 {}, and {} bytes with {} were written. It cannot be relied on; an older \
-         backup may be whole",
-        found.size,
-        found.sha256,
-        dump.size,
-        dump.sha256
-    );
-    Ok(())
+    pour::same_bytes(&key, &found, manifest)
 }
 
 /// Where backups are restored to see whether they restore.
@@ -120,7 +105,10 @@ impl Drill {
             run(&mut provisioner, &scratch::create(&name, &verifier, &self.provisioner.username)).await?;
             let began = Instant::now();
             let filled = async {
-                self.fill(bucket, tenant, id, manifest, &owner).await?;
+                // It is the database's owner, and nothing else.
+                let (programs, server) = (&self.programs, &self.server);
+                let pour = Pour { bucket, programs, server, login: &owner, role: None };
+                pour.fill(tenant, id, manifest).await?;
                 let took = began.elapsed();
                 self.compare(manifest, &owner).await?;
                 Ok(took)
@@ -143,53 +131,11 @@ impl Drill {
         Ok(took)
     }
 
-    /// Passes the dump to `pg_restore`, which is the database's owner and nothing else.
-    async fn fill(
-        &self,
-        bucket: &Bucket,
-        tenant: Uuid,
-        id: BackupId,
-        manifest: &Manifest,
-        owner: &Login,
-    ) -> anyhow::Result<()> {
-        let database = &owner.username;
-        let arguments = ["--no-owner", "--no-privileges", "--exit-on-error", "--no-password", "--dbname", database]
-            .map(str::to_owned);
-        let environment = self.server.environment(owner, database);
-        let mut child = self.programs.start("pg_restore", &arguments, environment, Stdio::piped())?;
-        let mut input = child.stdin.take().context("pg_restore has no input")?;
-        let (errors, mut output) = (child.stderr.take(), child.stdout.take().context("pg_restore has no output")?);
-        let key = keys::key(tenant, id, Part::Dump);
-        let feed = async {
-            let fed = bucket.read(&key, &mut input).await;
-            // Its end is how pg_restore knows that there is no more.
-            let _ = input.shutdown().await;
-            drop(input);
-            fed
-        };
-        let mut nowhere = tokio::io::sink();
-        let (fed, complaint, _) =
-            tokio::join!(feed, programs::complaint(errors), tokio::io::copy(&mut output, &mut nowhere));
-        // What it complained about is why it took no more.
-        programs::ended("pg_restore", &mut child, &complaint).await?;
-        same(&key, &fed?, manifest)
-    }
-
     async fn compare(&self, manifest: &Manifest, owner: &Login) -> anyhow::Result<()> {
         let mut connection = self.server.connect(owner, &owner.username).await?;
         let found = server::rows(&mut connection).await?;
         connection.close().await.context("leaving the scratch database")?;
-        let names = manifest.rows.keys().chain(found.keys());
-        if let Some(table) = names.into_iter().find(|table| manifest.rows.get(*table) != found.get(*table)) {
-            let count =
-                |rows: Option<&i64>| rows.map_or_else(|| "is not there".to_owned(), |rows| format!("has {rows} rows"));
-            bail!(
-                "table {table} {} in the restored database and {} in the backup's manifest",
-                count(found.get(table)),
-                count(manifest.rows.get(table))
-            );
-        }
-        Ok(())
+        pour::same_rows(&manifest.rows, &found)
     }
 
     /// Removes what was left behind: of this tenant what nobody is in, of any what is old.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -24,7 +24,9 @@ use uuid::Uuid;
 use super::context::Context;
 use super::fleet::Wake;
 use super::shared_backup;
+use super::turns::Turns;
 use crate::api::backup::{BackupReport, ListedTenant};
+use crate::api::plan::PlanSpec;
 use crate::api::{LABEL_TENANT, Tenant};
 use crate::apply::{ApplyError, objects};
 use crate::central::{LedgerState, TenantRow};
@@ -32,6 +34,7 @@ use crate::desired::backup::{self, BucketSettings, Heard, Source, Target};
 use crate::desired::facts::LastJob;
 use crate::desired::{drill, plan, shared_backup as desired};
 use crate::error::chain;
+use crate::observe::jobs::{self, Standing};
 use crate::observe::ledger::uid;
 
 /// Kubernetes' label of a pod: the Job that it is of.
@@ -39,42 +42,13 @@ const LABEL_JOB: &str = "batch.kubernetes.io/job-name";
 /// Between two comparisons; a new tenant has its CronJob within this time.
 const PACE: Duration = Duration::from_secs(30);
 
-/// Such backups on one server at a time.
-const TURNS: usize = 2;
-/// A Job ends after six hours.
-const LONGEST_TURN: Duration = Duration::from_hours(7);
-
 /// What the Jobs told, by tenant.
 pub struct Backups {
     heard: Option<Mutex<HashMap<Uuid, Heard>>>,
-    /// Whose last backup is being taken.
+    /// Who asked for one now, and has it taken.
     pub turns: Turns,
     /// The group that each tenant which shares a CronJob was in, for when its Plan or its object is gone.
     groups: Mutex<HashMap<Uuid, (String, String)>>,
-}
-
-/// Turns of backups that somebody asks for now: last ones before a delete, by tenant, each of which restores a whole copy on its
-/// server as well, and TenantBackups, by object. Not all of many begin at once.
-#[derive(Default)]
-pub struct Turns(Mutex<HashMap<Uuid, (String, Instant)>>);
-
-impl Turns {
-    /// Takes a turn on a server, or keeps the one that `tenant` has. False: others have all.
-    pub fn take(&self, tenant: Uuid, server: &str) -> bool {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whose object was let go by hand gives nothing back.
-        turns.retain(|_, (_, since)| since.elapsed() < LONGEST_TURN);
-        let others = turns.iter().filter(|(uuid, (of, _))| **uuid != tenant && of == server).count();
-        if others < TURNS {
-            turns.entry(tenant).or_insert_with(|| (server.to_owned(), Instant::now()));
-        }
-        others < TURNS
-    }
-
-    /// Gives it back.
-    pub fn give_back(&self, tenant: Uuid) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
-    }
 }
 
 impl Backups {
@@ -166,11 +140,10 @@ fn hear(context: &Context, pod: &Pod, logs: &mpsc::UnboundedSender<Pod>) {
         let _ = logs.send(pod.clone());
         return;
     }
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let ended = statuses.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.message.as_deref());
     let label = pod.labels().get(LABEL_TENANT).and_then(|uuid| uuid.parse::<Uuid>().ok());
     let job = pod.labels().get(LABEL_JOB).map_or("", String::as_str);
-    let reports = ended.filter_map(|message| serde_json::from_str::<Vec<BackupReport>>(message).ok()).flatten();
+    let reports =
+        jobs::messages(pod).filter_map(|message| serde_json::from_str::<Vec<BackupReport>>(message).ok()).flatten();
     // A pod speaks for its own tenant only.
     let reports: Vec<_> = reports.filter(|report| label == Some(report.tenant)).collect();
     // Whichever clock it has: the Job's name says what it was made for.
@@ -320,9 +293,7 @@ fn ask(context: &Context, row: &TenantRow, bucket: &BucketSettings, asked: &mut 
     let (namespace, image) = (&context.settings.namespace, &context.settings.image);
     let own = backup::name(row.uuid);
     let tenant = context.tenants.get(&ObjectRef::new(&row.name).within(&row.namespace));
-    let look = |name: &str| context.plans.get(&ObjectRef::new(name)).map(|plan| plan.spec.clone());
-    let plan =
-        tenant.as_ref().and_then(|tenant| plan::effective(&tenant.spec.plan_ref.name, row.plan.as_deref(), look).spec);
+    let plan = tenant.as_ref().and_then(|tenant| plan_of(context, row, tenant));
     let mut groups = context.backups.groups.lock().unwrap_or_else(PoisonError::into_inner);
     let (Some(tenant), Some(plan)) = (tenant, plan) else {
         // An object or a Plan that is not there says nothing: what there is stays, and nothing is removed meanwhile.
@@ -355,6 +326,11 @@ fn ask(context: &Context, row: &TenantRow, bucket: &BucketSettings, asked: &mut 
     asked.jobs.extend(jobs.into_iter().flatten());
 }
 
+fn plan_of(context: &Context, row: &TenantRow, tenant: &Tenant) -> Option<PlanSpec> {
+    let look = |name: &str| context.plans.get(&ObjectRef::new(name)).map(|plan| plan.spec.clone());
+    plan::effective(&tenant.spec.plan_ref.name, row.plan.as_deref(), look).spec
+}
+
 fn listed(row: &TenantRow, keep: Option<[i32; 3]>) -> ListedTenant {
     ListedTenant { uuid: row.uuid, name: format!("{}/{}", row.namespace, row.name), keep }
 }
@@ -376,19 +352,14 @@ pub(super) fn with_source<T>(context: &Context, name: &str, make: impl FnOnce(&S
 
 /// Whether a Job of the operator's namespace is there, and whether it has given up.
 pub async fn last_job(context: &Context, name: &str) -> LastJob {
-    let jobs: Api<Job> = Api::namespaced(context.client.clone(), &context.settings.namespace);
-    match jobs.get_opt(name).await {
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &context.settings.namespace);
+    match api.get_opt(name).await {
         Ok(None) => LastJob::Absent,
-        Ok(Some(job)) => {
-            let conditions = job.status.into_iter().flat_map(|status| status.conditions.unwrap_or_default());
-            let ended = conditions.filter(|condition| condition.status == "True");
-            let mut word = ended.filter_map(|condition| match condition.type_.as_str() {
-                "Complete" => Some(LastJob::Succeeded),
-                "Failed" => Some(LastJob::Failed(condition.reason.unwrap_or_default())),
-                _ => None,
-            });
-            word.next_back().unwrap_or(LastJob::Running)
-        }
+        Ok(Some(job)) => match jobs::standing(&job) {
+            Standing::Running => LastJob::Running,
+            Standing::Succeeded => LastJob::Succeeded,
+            Standing::Failed(reason) => LastJob::Failed(reason),
+        },
         Err(error) => LastJob::Unknown(chain(&error)),
     }
 }
@@ -398,8 +369,7 @@ pub async fn last_job(context: &Context, name: &str) -> LastJob {
 pub fn job(context: &Context, row: &TenantRow, bucket: &BucketSettings) -> Option<CronJob> {
     let (namespace, image) = (&context.settings.namespace, &context.settings.image);
     let tenant = context.tenants.get(&ObjectRef::new(&row.name).within(&row.namespace))?;
-    let look = |name: &str| context.plans.get(&ObjectRef::new(name)).map(|plan| plan.spec.clone());
-    let plan = plan::effective(&tenant.spec.plan_ref.name, row.plan.as_deref(), look).spec?;
+    let plan = plan_of(context, row, &tenant)?;
     let wanted = backup::wanted(row.uuid, tenant.spec.backup.as_ref(), plan.backup.as_ref());
     with_target(context, row, |target| backup::cron_job(target, &wanted, bucket, namespace, image))
 }

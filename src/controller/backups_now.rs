@@ -17,8 +17,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::backup;
 use super::context::Context;
-use super::{backup, restores};
 use crate::api::backup::BackupReport;
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::tenant_backup::{BackupPhase, TenantBackup, TenantBackupStatus};
@@ -28,6 +28,7 @@ use crate::central::{LedgerState, TenantRow};
 use crate::desired::status::condition;
 use crate::desired::{backup_now, names};
 use crate::error::chain;
+use crate::observe::jobs::{self, Standing};
 use crate::observe::ledger::uid;
 
 /// Field manager of TenantBackups.
@@ -101,22 +102,6 @@ async fn remove(context: &Context, uid: Uuid) -> Result<(), ApplyError> {
     context.gate.pass("remove the Job of a TenantBackup that is gone", remove).await
 }
 
-/// A Job that has ended, well or not.
-pub fn is_over(job: &Job) -> bool {
-    ended(job).is_some()
-}
-
-/// How a Job has ended.
-fn ended(job: &Job) -> Option<bool> {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let mut conditions = conditions.into_iter().flatten().filter(|condition| condition.status == "True");
-    conditions.find_map(|condition| match condition.type_.as_str() {
-        "Complete" => Some(true),
-        "Failed" => Some(false),
-        _ => None,
-    })
-}
-
 async fn visit(context: &Context, object: &TenantBackup) -> Result<(), ApplyError> {
     if object.metadata.deletion_timestamp.is_some() {
         return Ok(());
@@ -180,7 +165,7 @@ async fn decide(
         return Ok((Reason::Active, format!("backup {} lies in the bucket", taken.name)));
     }
     let why = reports.last().and_then(|report| report.error.clone());
-    if ended(&job).is_some() {
+    if jobs::standing(&job) != Standing::Running {
         return Ok(fail(status, why.unwrap_or_else(|| format!("Job {name} ended without a word of what came of it"))));
     }
     let tries = why.map_or_else(String::new, |why| format!("; an attempt failed: {why}"));
@@ -188,9 +173,10 @@ async fn decide(
 }
 
 fn reports(pod: &Pod) -> Vec<BackupReport> {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let ended = statuses.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.message.as_deref());
-    ended.filter_map(|message| serde_json::from_str::<Vec<BackupReport>>(message).ok()).flatten().collect()
+    jobs::messages(pod)
+        .filter_map(|message| serde_json::from_str::<Vec<BackupReport>>(message).ok())
+        .flatten()
+        .collect()
 }
 
 /// Makes the Job; the tenant, or why it cannot be made yet.
@@ -213,7 +199,9 @@ async fn begin(context: &Context, object: &TenantBackup) -> Result<Result<Uuid, 
     if !context.backups.turns.take(uid_of(object), row.server.as_deref().unwrap_or_default()) {
         return Ok(Err("waits for its turn: as many backups are being taken on its server as may".into()));
     }
-    restores::create_job(context, &backup_now::job(uid_of(object), template)).await?;
+    let job = backup_now::job(uid_of(object), template);
+    let create = objects::create(&context.client, &context.settings.namespace, &job);
+    context.gate.pass(&format!("create Job {}", job.name_any()), create).await?;
     Ok(Ok(row.uuid))
 }
 

@@ -19,6 +19,7 @@ mod start;
 mod subscriptions;
 mod tenant;
 mod tls;
+mod turns;
 mod undecodable;
 mod watch;
 mod workers;

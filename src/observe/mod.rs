@@ -2,4 +2,5 @@
 
 pub mod dns;
 pub mod inventory;
+pub mod jobs;
 pub mod ledger;

@@ -67,15 +67,16 @@ struct ChangePage {
     wrong: Option<String>,
 }
 
+/// What to commit, where somebody else's tool writes the object.
 #[derive(Template)]
 #[template(path = "portal/commit.html")]
-struct CommitPage {
-    shell: Shell,
-    back: String,
-    name: String,
-    owner: Owner,
-    /// What to commit; none: the document is to be removed.
-    patch: Option<String>,
+pub(super) struct CommitPage {
+    pub(super) shell: Shell,
+    pub(super) back: String,
+    pub(super) name: String,
+    pub(super) owner: Owner,
+    /// The patch; none: the document is to be removed.
+    pub(super) patch: Option<String>,
 }
 
 /// What is done.

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::change::noted;
+use super::change::{CommitPage, noted};
 use super::cluster::Seen;
 use super::form::Sent;
 use super::gate::Noted;
@@ -48,16 +48,6 @@ struct PlanPage {
     seen: Seen,
     owner: Option<Owner>,
     yaml: String,
-}
-
-#[derive(Template)]
-#[template(path = "portal/commit.html")]
-struct CommitPage {
-    shell: Shell,
-    back: String,
-    name: String,
-    owner: Owner,
-    patch: Option<String>,
 }
 
 /// Whether it is sold.

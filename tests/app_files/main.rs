@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may say so at once")]
 
+#[path = "../s3/mod.rs"]
+mod s3;
 #[path = "../tenants/mod.rs"]
 mod tenants;
 

@@ -13,12 +13,13 @@ use maintenance_os::app::{FileSettings, Product};
 use maintenance_os::signing::SigningKeys;
 use maintenance_os::tenancy::pool::PoolSettings;
 use maintenance_os::tenancy::redis::RedisSettings;
-use maintenance_os::tenancy::storage::{S3Settings, StorageSettings};
+use maintenance_os::tenancy::storage::StorageSettings;
 use maintenance_os::tenancy::{Tenancy, TenancySettings};
 use tower::ServiceExt;
 
 use uuid::Uuid;
 
+pub use crate::s3::{bucket, variable};
 use crate::tenants::{App, Client, DEADLINE, Server, eventually, redis, settings};
 
 pub const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000001";
@@ -32,27 +33,6 @@ const PEOPLE: [(&str, &str); 5] = [
     ("manager", "manager"),
     ("admin", "admin"),
 ];
-
-pub fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| {
-        panic!(
-            "{name} is not set. Run `e2e/cluster/s3-local.sh start`, then `source ~/.cache/maintenance-os/s3-local/env`"
-        )
-    })
-}
-
-/// The bucket of the local S3 server.
-pub fn bucket() -> S3Settings {
-    S3Settings {
-        access_key_id: variable("MOS_TEST_S3_KEY"),
-        secret_access_key: variable("MOS_TEST_S3_SECRET"),
-        region: variable("MOS_TEST_S3_REGION"),
-        bucket: variable("MOS_TEST_S3_BUCKET"),
-        url: Some(variable("MOS_TEST_S3_URL")),
-        custom_endpoint: true,
-        allow_http: true,
-    }
-}
 
 /// Where files are kept in a test, and how it looks there.
 pub struct Place {

@@ -76,5 +76,8 @@ async fn what_was_just_taken_stays_and_a_clock_that_ran_ahead_removes_nothing() 
     let shelf = maintenance_os::backup::shelf::Shelf::read(&house.bucket, acme.uuid).await.unwrap();
     let before_both = older.began - jiff::SignedDuration::from_hours(48);
     assert!(shelf.surplus(none, before_both, newer).is_empty(), "both are of a clock that runs ahead");
+    let newest = |now| shelf.newest(now).map(|(id, _)| id);
+    assert_eq!(newest(before_both), Some(newer), "there is no other");
+    assert_eq!(newest(newer.began), Some(newer));
     assert_eq!(shelf.surplus(none, newer.began, newer), [older].into());
 }

@@ -15,35 +15,15 @@ use maintenance_os::backup::shelf::{Entry, Shelf};
 use maintenance_os::backup::take::Taker;
 use maintenance_os::backup::verify::Drill;
 use maintenance_os::desired::names;
-use maintenance_os::tenancy::storage::S3Settings;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::fleet::Fleet;
 use crate::instance::rootfs;
+pub use crate::s3::{bucket as s3, variable};
 
 pub const KEEP: Keep = Keep { daily: 7, weekly: 4, monthly: 12 };
-
-pub fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| {
-        panic!(
-            "{name} is not set: run `e2e/cluster/s3-local.sh start`, then source ~/.cache/maintenance-os/s3-local/env"
-        )
-    })
-}
-
-pub fn s3() -> S3Settings {
-    S3Settings {
-        access_key_id: variable("MOS_TEST_S3_KEY"),
-        secret_access_key: variable("MOS_TEST_S3_SECRET"),
-        region: variable("MOS_TEST_S3_REGION"),
-        bucket: variable("MOS_TEST_S3_BUCKET"),
-        url: Some(variable("MOS_TEST_S3_URL")),
-        custom_endpoint: true,
-        allow_http: true,
-    }
-}
 
 pub struct House {
     pub fleet: Fleet,

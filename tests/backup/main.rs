@@ -19,4 +19,6 @@ mod faults;
 mod house;
 mod rehearsing;
 mod restoring;
+#[path = "../s3/mod.rs"]
+mod s3;
 mod unsteady;

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use maintenance_os::billing::serve::SecretSource;
 use maintenance_os::billing::signature::sign;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
 use crate::house::{DAY, House, Line, NOW, SECRET, Served, of, other, subscription};
@@ -71,6 +72,36 @@ async fn whoever_is_not_stripe_is_told_nothing_and_nothing_is_kept() {
         );
     }
     assert_eq!(served.post(body.into_bytes(), &[&good]).await.0, 200, "the same body is taken as it is");
+}
+
+async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(8), waiting).await;
+    assert!(ended.is_ok(), "not before the slow ones are given up: {what}");
+}
+
+#[tokio::test]
+async fn so_many_slow_bodies_of_strangers_are_held_and_no_more() {
+    let house = House::new().await;
+    let served = Served::new(house.db.central.clone()).await;
+    let address = served.url().split('/').nth(2).unwrap().to_owned();
+    let head = format!(
+        "POST /stripe/webhook HTTP/1.1\r\nHost: {address}\r\nStripe-Signature: t=1,v1=00\r\nContent-Length: 9\r\n\r\n"
+    );
+    let mut slow = Vec::new();
+    for _ in 0..32 {
+        let mut stranger = tokio::net::TcpStream::connect(&address).await.unwrap();
+        stranger.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stranger);
+    }
+    let event = other("evt_1", "customer.created", NOW, &json!({}));
+    eventually("the room is taken", async || served.send(&event).await.0 == 503).await;
+    drop(slow);
+    eventually("there is room again", async || served.send(&event).await.0 == 200).await;
 }
 
 #[tokio::test]

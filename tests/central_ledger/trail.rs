@@ -113,6 +113,18 @@ async fn a_changed_a_removed_and_an_inserted_row_show() {
 }
 
 #[tokio::test]
+async fn a_row_that_was_inserted_into_no_chain_shows() {
+    let db = Database::new().await;
+    in_one_lane(&db, 2).await;
+    let insert = "ALTER TABLE audit_logs ALTER lane DROP NOT NULL, ALTER seq DROP NOT NULL;
+                  INSERT INTO audit_logs (actor, action, previous_hash, hash) VALUES ('x', 'forged', '', '')";
+    past_the_triggers(&db, insert).await;
+    let id: i64 =
+        sqlx::query_scalar("SELECT id FROM audit_logs WHERE action = 'forged'").fetch_one(&db.pool).await.unwrap();
+    assert_eq!(findings(&db).await, [Finding::Unchained { id }]);
+}
+
+#[tokio::test]
 async fn an_end_that_was_cut_together_with_its_head_shows_beside_the_noted_head() {
     let db = Database::new().await;
     let lane = in_one_lane(&db, 5).await;

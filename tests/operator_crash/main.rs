@@ -8,6 +8,8 @@ mod domains;
 mod operator;
 mod own_workers;
 mod restores;
+#[path = "../s3/mod.rs"]
+mod s3;
 mod subscriptions;
 mod world;
 

@@ -23,7 +23,6 @@ use maintenance_os::backup::restore::{Restorer, Wanted};
 use maintenance_os::backup::server::{Login, Server};
 use maintenance_os::backup::take::Taker;
 use maintenance_os::desired::names;
-use maintenance_os::tenancy::storage::S3Settings;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
@@ -32,26 +31,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::operator::Operator;
+use crate::s3::{bucket as s3, variable};
 use crate::world::{World, until};
 use crate::{Point, run};
 
 const SERVER: &str = "pg-crash";
-
-fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test-code`"))
-}
-
-fn s3() -> S3Settings {
-    S3Settings {
-        access_key_id: variable("MOS_TEST_S3_KEY"),
-        secret_access_key: variable("MOS_TEST_S3_SECRET"),
-        region: variable("MOS_TEST_S3_REGION"),
-        bucket: variable("MOS_TEST_S3_BUCKET"),
-        url: Some(variable("MOS_TEST_S3_URL")),
-        custom_endpoint: true,
-        allow_http: true,
-    }
-}
 
 /// PostgreSQL's programs, of the root file system that the servers run from.
 fn programs() -> TempDir {
@@ -493,6 +477,10 @@ async fn a_restore_that_is_aborted_or_deleted_leaves_the_tenant_as_it_was() {
     // Another tenant's backup is refused.
     house.create("other", json!({ "sourceTenant": Uuid::new_v4().to_string() })).await;
     house.becomes("other", RestorePhase::Failed).await;
+    // With the right to clone, too, where that tenant is none of this namespace.
+    house.create("clone", json!({ "sourceTenant": Uuid::new_v4().to_string(), "clone": true })).await;
+    let status = house.becomes("clone", RestorePhase::Failed).await;
+    assert!(status.conditions[0].message.contains("is or was in namespace"), "{:?}", status.conditions);
     // A backup that is not there ends it too.
     house.create("none", json!({ "backup": format!("20200101T000000Z-{}", Uuid::new_v4().simple()) })).await;
     let status = house.becomes("none", RestorePhase::Failed).await;

@@ -36,7 +36,8 @@ impl Guard for Users {
             tenant.database().run(async |db: &mut PgConnection| Ok::<_, Problem>(users::find(db, id).await?)).await?;
         let is_same = |found: &Found| {
             // After a restore the number may be somebody else's, above all in another tenant's data.
-            holder.incarnation == tenant.entry().incarnation || holder.person.as_ref() == Some(&found.user.email)
+            let person = holder.person.as_deref().unwrap_or_default();
+            holder.incarnation == tenant.entry().incarnation || person.eq_ignore_ascii_case(&found.user.email)
         };
         Ok(found.filter(|found| found.generation == holder.generation && is_same(found)))
     }

@@ -17,6 +17,7 @@ use crate::desired::facts::{LedgerFact, LedgerState, Seen};
 use crate::desired::restore::{self, Facts, JobFact, Target, Whose, objects};
 use crate::desired::{names, server, teardown};
 use crate::error::chain;
+use crate::observe::jobs::{self, Standing};
 
 /// `migration_failed`: why its database could not be brought up in the round before.
 pub async fn facts(
@@ -136,14 +137,12 @@ async fn objects_of(context: &Context, uid: Uuid) -> Result<(Option<String>, Job
     let pods =
         pods.map_err(|source| ApplyError::kubernetes(format!("list the pods of Job {namespace}/{name}"), source))?;
     let report = pods.items.iter().flat_map(reports).find(|report| report.restore == uid);
-    let is_over = crate::controller::backups_now::is_over(&job);
+    let is_over = jobs::standing(&job) != Standing::Running;
     Ok((password, if report.is_some() || is_over { JobFact::Ended(report) } else { JobFact::Running }))
 }
 
 fn reports(pod: &Pod) -> Vec<RestoreReport> {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let ended = statuses.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.message.as_deref());
-    ended.filter_map(|message| serde_json::from_str(message).ok()).collect()
+    jobs::messages(pod).filter_map(|message| serde_json::from_str(message).ok()).collect()
 }
 
 /// Name and namespace of the Tenant of a restore.

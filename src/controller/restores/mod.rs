@@ -8,8 +8,6 @@ mod facts;
 mod say;
 mod work;
 
-pub use work::create as create_job;
-
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -88,24 +88,8 @@ pub async fn write(
     if object.status.as_ref() == Some(&status) {
         return Ok(false);
     }
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let patch = json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "TenantRestore",
-        "metadata": { "name": name, "uid": object.metadata.uid }, "status": status,
-    });
-    let api: Api<TenantRestore> = Api::namespaced(context.client.clone(), &namespace);
-    let parameters = PatchParams::apply(MANAGER).force();
-    let patch = Patch::Apply(patch);
-    let written = api.patch_status(&name, &parameters, &patch);
-    match context.gate.pass("write the status of a restore", written).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return Ok(false),
-        Err(source) => {
-            return Err(ApplyError::kubernetes(
-                format!("write the status of TenantRestore {namespace}/{name}"),
-                source,
-            ));
-        }
+    if !patch(context, object, &status).await? {
+        return Ok(false);
     }
     if object.status.as_ref().map(|status| status.phase) != Some(status.phase) {
         announce(context, object, outlook);
@@ -122,6 +106,17 @@ pub async fn trouble(context: &Context, object: &TenantRestore, why: &str) {
         return;
     }
     conditions(object, &mut status, Reason::BackupFailed, &message, Timestamp::now());
+    if let Err(error) = patch(context, object, &status).await {
+        tracing::debug!(
+            restore = object.name_any(),
+            error = chain(&error),
+            "why a restore did not get on was not said"
+        );
+    }
+}
+
+/// Whether it was written: an object that is gone, or another one of its name, is no error.
+async fn patch(context: &Context, object: &TenantRestore, status: &TenantRestoreStatus) -> Result<bool, ApplyError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let patch = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "TenantRestore",
@@ -130,8 +125,12 @@ pub async fn trouble(context: &Context, object: &TenantRestore, why: &str) {
     let api: Api<TenantRestore> = Api::namespaced(context.client.clone(), &namespace);
     let (parameters, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(patch));
     let written = api.patch_status(&name, &parameters, &patch);
-    if let Err(error) = context.gate.pass("write the status of a restore", written).await {
-        tracing::debug!(restore = name, error = chain(&error), "why a restore did not get on was not said");
+    match context.gate.pass("write the status of a restore", written).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
+        Err(source) => {
+            Err(ApplyError::kubernetes(format!("write the status of TenantRestore {namespace}/{name}"), source))
+        }
     }
 }
 

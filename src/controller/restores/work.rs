@@ -6,7 +6,6 @@ use std::time::Duration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::api::{Api, PostParams};
 use uuid::Uuid;
 
 use super::facts::reference;
@@ -85,19 +84,9 @@ async fn create_job(context: &Context, facts: &Facts, target: &Target) -> Result
         source: restore::source(&facts.object, target.uuid),
         backup: facts.object.spec.backup.clone(),
     };
-    create(context, &restore::objects::job(&wanted, &template)).await
-}
-
-/// Makes a Job; one of that name is the one that was to be made.
-pub async fn create(context: &Context, job: &Job) -> Result<(), ApplyError> {
-    let namespace = &context.settings.namespace;
-    let name = job.name_any();
-    let api = Api::<Job>::namespaced(context.client.clone(), namespace);
-    match context.gate.pass(&format!("create Job {name}"), api.create(&PostParams::default(), job)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(source) => Err(ApplyError::kubernetes(format!("create Job {namespace}/{name}"), source)),
-    }
+    let job = restore::objects::job(&wanted, &template);
+    let create = objects::create(&context.client, &context.settings.namespace, &job);
+    context.gate.pass(&format!("create Job {}", job.name_any()), create).await
 }
 
 /// Removes Job and Secret of a restore, whatever of them is there.

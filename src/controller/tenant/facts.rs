@@ -153,6 +153,8 @@ impl Visit<'_> {
         let job = backup::last_job(self.context, &drill::last_name(uuid, uid(&self.tenant))).await;
         match &job {
             LastJob::Absent if !turns.take(uuid, server) => return LastJob::NotYet,
+            // An operator before this one made it.
+            LastJob::Running => drop(turns.take(uuid, server)),
             LastJob::Succeeded | LastJob::Failed(_) => turns.give_back(uuid),
             _ => {}
         }
